@@ -1,9 +1,9 @@
 """Workdirs: one lock, one manifest a stage, atomic writes, and row logs that a killed run continues.
 
-    runs/world/
-      .lock                        held (flock) by the process that works here; empty when nobody does
-      manifests/<stage>.json       config, input digests, versions, counts, wall time, status
-      generations.jsonl            a row log: appended and flushed, a torn last line is cut off on the next start
+runs/world/
+  .lock                        held (flock) by the process that works here; empty when nobody does
+  manifests/<stage>.json       config, input digests, versions, counts, wall time, status
+  generations.jsonl            a row log: appended and flushed, a torn last line is cut off on the next start
 """
 
 import contextlib
@@ -135,7 +135,9 @@ def stage(
     manifest = {
         'stage': name,
         'config': settings.plain(config),
-        'inputs': {key: {'path': str(value), 'sha256': _input_digest(name, key, value)} for key, value in inputs.items()},
+        'inputs': {
+            key: {'path': str(value), 'sha256': _input_digest(name, key, value)} for key, value in inputs.items()
+        },
     }
     before = read_manifest(workdir, name)
     if before is not None:

@@ -1,0 +1,38 @@
+"""What every test stands on: 8 fake CPU devices, float32, no network, and real inputs where they are at hand."""
+
+import os
+import pathlib
+
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['HF_HUB_OFFLINE'] = '1'
+os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+
+import socket
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / 'shared' / 'data'
+LOOPBACK = ('127.', '::1', 'localhost')
+
+
+@pytest.fixture
+def shared_data() -> pathlib.Path:
+    """The folder of real checkpoints, conversations and questions, which is not part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip('real inputs not at hand: ../shared/data is not there')
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Lets a test reach this machine only."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f'tests run without a network, but one asked for {address}')
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, 'connect', guarded)

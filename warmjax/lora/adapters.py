@@ -1,0 +1,101 @@
+"""Low-rank adapters: y = x W + (alpha / R) dropout(x) A B, for any of the linear maps of a decoder (arXiv 2106.09685).
+
+Adapters are a plain tree beside the model: name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, in float32 (a
+bfloat16 entry does not move under an update of 1e-5). B starts at zero, so a new adapter changes nothing.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from warmjax import sharding
+from warmjax.models.decoder import Decoder, StackedAdapters
+from warmjax.models.layers import LINEARS
+from warmjax.validation import STRICT
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraSettings:
+    """rank: R, the width of the low-rank map.
+    alpha: the map is multiplied by alpha / rank.
+    dropout: share of an adapter's input that is dropped in training, 0 to 1.
+    targets: linear maps that get an adapter, by PEFT's names (q_proj, ..., down_proj).
+    """
+
+    __pydantic_config__ = STRICT
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+
+    def __post_init__(self):
+        unknown = sorted(set(self.targets) - set(LINEARS))
+        if unknown or not self.targets:
+            raise ValueError(f'lora.targets: expected some of {", ".join(LINEARS)}, got {list(self.targets)}')
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f'lora: expected rank >= 1 and dropout in [0, 1), got {self.rank} and {self.dropout}')
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearMap:
+    """Where a linear map of the model lies: input and output width, and their logical axes."""
+
+    dims: tuple[int, int]
+    axes: tuple[str, str]
+
+
+def linear_maps(model: Decoder) -> dict[str, LinearMap]:
+    """Finds the linear maps of a (possibly abstract) model's layers by name."""
+    maps = {}
+    for path, kernel in nnx.to_flat_state(nnx.state(model.layers)):
+        if path[-1] == 'kernel':
+            maps[path[-2]] = LinearMap(kernel.shape[1:], kernel.logical_axes[1:])
+    return {name: maps[name] for name in LINEARS}
+
+
+def init(model: Decoder, settings: LoraSettings, seed: int, mesh: Mesh) -> StackedAdapters:
+    """Makes new adapters as PEFT does: A uniform within 1 / sqrt(in), B zero."""
+    maps = linear_maps(model)
+    layers = model.spec.num_layers
+
+    def build():
+        keys = dict(zip(LINEARS, jax.random.split(jax.random.key(seed), len(LINEARS))))
+        return {
+            name: {
+                'a': _uniform(keys[name], (layers, maps[name].dims[0], settings.rank)),
+                'b': jnp.zeros((layers, settings.rank, maps[name].dims[1]), jnp.float32),
+            }
+            for name in settings.targets
+        }
+
+    return jax.jit(build, out_shardings=shardings(model, settings, mesh))()
+
+
+def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
+    """Returns the layout of adapters: cut where their linear map is cut, whole along the rank."""
+    maps, layers, rank = linear_maps(model), model.spec.num_layers, settings.rank
+    tree = {}
+    for name in settings.targets:
+        (size_in, size_out), (axis_in, axis_out) = maps[name].dims, maps[name].axes
+        tree[name] = {
+            'a': sharding.named(mesh, ('layers', axis_in, 'rank'), (layers, size_in, rank), f'adapter {name}.a'),
+            'b': sharding.named(mesh, ('layers', 'rank', axis_out), (layers, rank, size_out), f'adapter {name}.b'),
+        }
+    return tree
+
+
+def scaled(adapters: StackedAdapters, scale: float) -> StackedAdapters:
+    """Multiplies every B by alpha / R, the form in which the decoder takes adapters."""
+    return {name: {'a': pair['a'], 'b': pair['b'] * scale} for name, pair in adapters.items()}
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    bound = shape[-2] ** -0.5
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)

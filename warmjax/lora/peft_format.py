@@ -1,0 +1,123 @@
+"""Adapters on disk, in PEFT's form: adapter_config.json and adapter_model.safetensors, readable by `peft` and vLLM."""
+
+import json
+import uuid
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from etils import epath
+from safetensors.numpy import save
+
+from warmjax.lora.adapters import LoraSettings, linear_maps
+from warmjax.models.decoder import Decoder, StackedAdapters
+from warmjax.models.safetensors_file import read_header
+
+MODULES = {
+    'q_proj': 'self_attn.q_proj',
+    'k_proj': 'self_attn.k_proj',
+    'v_proj': 'self_attn.v_proj',
+    'o_proj': 'self_attn.o_proj',
+    'gate_proj': 'mlp.gate_proj',
+    'up_proj': 'mlp.up_proj',
+    'down_proj': 'mlp.down_proj',
+}
+
+
+def save_adapter(folder: epath.PathLike, adapters: StackedAdapters, settings: LoraSettings, base: str) -> None:
+    """Writes an adapter folder, whole or not at all; one that exists is replaced.
+
+    Args:
+        folder: e.g. `adapters/warm/epoch_2`.
+        adapters: not yet scaled.
+        settings: what they were trained with.
+        base: name or path of the base model, for adapter_config.json.
+    """
+    folder = epath.Path(folder)
+    config = {
+        'peft_type': 'LORA',
+        'task_type': 'CAUSAL_LM',
+        'base_model_name_or_path': base,
+        'r': settings.rank,
+        'lora_alpha': settings.alpha,
+        'lora_dropout': settings.dropout,
+        'target_modules': sorted(settings.targets),
+        'bias': 'none',
+        'inference_mode': True,
+    }
+    temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex[:8]}.tmp'
+    temporary.mkdir(parents=True)
+    (temporary / 'adapter_model.safetensors').write_bytes(save(_peft_tensors(adapters)))
+    (temporary / 'adapter_config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
+    if folder.exists():
+        folder.rmtree()
+    temporary.rename(folder)
+
+
+def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
+    """Loads an adapter folder for a model, scaled and ready for the decoder.
+
+    Raises:
+        FileNotFoundError: there is no adapter in the folder.
+        ValueError: the adapter belongs to another model or is of a kind that is not computed here.
+    """
+    folder = epath.Path(folder)
+    path = folder / 'adapter_config.json'
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path}: expected an adapter in PEFT form, found none; train it or give another folder'
+        )
+    config = json.loads(path.read_text())
+    problems = [
+        f'{key} expected {wanted!r}, got {config[key]!r}'
+        for key, wanted in (('peft_type', 'LORA'), ('bias', 'none'), ('modules_to_save', None), ('use_dora', False))
+        if config.get(key) not in (wanted, None)
+    ]
+    entries = read_header(folder / 'adapter_model.safetensors')
+    names = {name: _names(name, model.spec.num_layers) for name in MODULES}
+    present = [name for name in MODULES if any(key in entries for keys in names[name].values() for key in keys)]
+    problems += _mismatches(entries, {name: names[name] for name in present}, config['r'], model)
+    if problems:
+        raise ValueError(
+            f'{folder}: expected a LoRA adapter for this model, got\n  '
+            + '\n  '.join(problems)
+            + '\ngive the base model that it was trained on, or another adapter'
+        )
+    scale = config['lora_alpha'] / (config['r'] ** 0.5 if config.get('use_rslora') else config['r'])
+    return {
+        name: {
+            'a': jax.numpy.asarray(np.stack([entries[key].read().T for key in names[name]['a']]), jax.numpy.float32),
+            'b': jax.numpy.asarray(np.stack([entries[key].read().T for key in names[name]['b']]) * np.float32(scale)),
+        }
+        for name in present
+    }
+
+
+def _peft_tensors(adapters: StackedAdapters) -> dict[str, np.ndarray]:
+    tensors = {}
+    for name, pair in adapters.items():
+        layers = pair['a'].shape[0]
+        for side, keys in _names(name, layers).items():
+            stacked = np.asarray(pair[side])
+            tensors |= {key: np.ascontiguousarray(stacked[i].T) for i, key in enumerate(keys)}
+    return tensors
+
+
+def _names(name: str, layers: int) -> Mapping[str, list[str]]:
+    """Names the tensors of one linear map in all layers; PEFT stores A as [R, in] and B as [out, R]."""
+    stem = f'base_model.model.model.layers.{{}}.{MODULES[name]}.lora_'
+    return {side: [f'{stem}{side.upper()}.weight'.format(i) for i in range(layers)] for side in ('a', 'b')}
+
+
+def _mismatches(entries, names, rank: int, model: Decoder) -> list[str]:
+    problems, expected, maps = [], set(), linear_maps(model)
+    for name, sides in names.items():
+        size_in, size_out = maps[name].dims
+        for side, shape in (('a', (rank, size_in)), ('b', (size_out, rank))):
+            for key in sides[side]:
+                expected.add(key)
+                if key not in entries:
+                    problems.append(f'missing {key}')
+                elif entries[key].shape != shape:
+                    problems.append(f'{key} expected shape {list(shape)}, got {list(entries[key].shape)}')
+    return problems + [f'unexpected {key}' for key in sorted(set(entries) - expected)]

@@ -1,0 +1,206 @@
+"""The decoder of all supported families: token ids in, hidden states out, layers stacked and scanned.
+
+Randomness, adapters and the cache are arguments; the module holds parameters and its spec. `__call__` computes whole
+rows (training, scoring, prefill), `step` one token a row over a cache (generation), `logits` the output head.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from warmjax.models import layers as ly
+from warmjax.models.cache import Cache, write
+from warmjax.models.spec import Spec
+from warmjax.sharding import constrain
+
+StackedAdapters = Mapping[str, Mapping[str, Array]]
+"""Name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, `b` already multiplied by alpha / R."""
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
+        self.spec = spec
+        L, D, H = spec.num_layers, spec.width, spec.head_dim
+        queries, keys = spec.num_heads * H, spec.num_kv_heads * H
+        self.q_proj = ly.Linear('q_proj', L, (D, queries), ('embed', 'heads'), dtype, rngs)
+        self.k_proj = ly.Linear('k_proj', L, (D, keys), ('embed', 'kv_heads'), dtype, rngs)
+        self.v_proj = ly.Linear('v_proj', L, (D, keys), ('embed', 'kv_heads'), dtype, rngs)
+        self.o_proj = ly.Linear('o_proj', L, (queries, D), ('heads', 'embed'), dtype, rngs)
+
+    def project(self, x: Float[Array, '... D'], angles, adapters, dropout) -> tuple[Array, Array, Array]:
+        """Returns queries [..., N, H], keys and values [..., K, H], queries and keys rotated."""
+        heads = (*x.shape[:-1], -1, self.spec.head_dim)
+        q = self.q_proj(x, adapters.get('q_proj'), dropout).reshape(heads)
+        k = self.k_proj(x, adapters.get('k_proj'), dropout).reshape(heads)
+        v = self.v_proj(x, adapters.get('v_proj'), dropout).reshape(heads)
+        return ly.rotate(q, *angles), ly.rotate(k, *angles), v
+
+    def output(self, heads: Float[Array, '... N H'], adapters, dropout) -> Float[Array, '... D']:
+        return self.o_proj(heads.reshape(*heads.shape[:-2], -1), adapters.get('o_proj'), dropout)
+
+
+class MLP(nnx.Module):
+    """SwiGLU: down(silu(gate x) * up x)."""
+
+    def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
+        L, D, F = spec.num_layers, spec.width, spec.mlp_dim
+        self.gate_proj = ly.Linear('gate_proj', L, (D, F), ('embed', 'mlp'), dtype, rngs)
+        self.up_proj = ly.Linear('up_proj', L, (D, F), ('embed', 'mlp'), dtype, rngs)
+        self.down_proj = ly.Linear('down_proj', L, (F, D), ('mlp', 'embed'), dtype, rngs)
+
+    def __call__(self, x: Float[Array, '... D'], adapters, dropout) -> Float[Array, '... D']:
+        gate = self.gate_proj(x, adapters.get('gate_proj'), dropout)
+        up = self.up_proj(x, adapters.get('up_proj'), dropout)
+        return self.down_proj(jax.nn.silu(gate) * up, adapters.get('down_proj'), dropout)
+
+
+class Layers(nnx.Module):
+    """All layers, their parameters stacked on axis 0; its methods compute one layer, on one slice of that axis."""
+
+    def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
+        norm = functools.partial(ly.RMSNorm, (spec.num_layers, spec.width), ('layers', None), spec.norm_eps, dtype)
+        self.input_layernorm = norm()
+        self.attn = Attention(spec, dtype, rngs)
+        self.post_attention_layernorm = norm()
+        self.mlp = MLP(spec, dtype, rngs)
+
+    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, adapters, dropout) -> tuple[Array, tuple]:
+        """Computes a layer over whole rows; also returns its keys and values [B, T, K, H]."""
+        q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, dropout)
+        x = x + self.attn.output(ly.self_attention(q, k, v, segment_ids), adapters, dropout)
+        x = constrain(x, 'batch', None, None)
+        x = x + self.mlp(self.post_attention_layernorm(x), adapters, dropout)
+        return constrain(x, 'batch', None, None), (k, v)
+
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, angles, seen, slot, adapters):
+        """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
+        q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
+        keys, values = write(keys, values, k, v, slot, layer)
+        mine = (keys, values) if layer is None else (keys[layer], values[layer])
+        x = x + self.attn.output(ly.cached_attention(q, *mine, seen), adapters, None)
+        return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
+
+
+class Decoder(nnx.Module):
+    """A causal language model."""
+
+    def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
+        self.spec = spec
+        self.embed_tokens = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
+        self.layers = Layers(spec, dtype, rngs)
+        self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
+        if not spec.tied:
+            stddev = spec.width**-0.5
+            self.lm_head = ly.param(rngs, (spec.width, spec.vocab_size), ('embed', 'vocab'), dtype, stddev)
+
+    def __call__(
+        self,
+        tokens: Int[Array, 'B T'],
+        positions: Int[Array, 'B T'],
+        segment_ids: Int[Array, 'B T'],
+        adapters: StackedAdapters,
+        dropout: ly.Dropout | None,
+        remat: bool,
+    ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T K H'], Float[Array, 'L B T K H']]]:
+        """Computes whole rows.
+
+        Args:
+            tokens: token ids; what stands where `segment_ids` is 0 does not matter.
+            positions: rotary position of each token.
+            segment_ids: which of the sequences packed into a row a token belongs to; 0 is padding.
+            adapters: empty for the base model.
+            dropout: on the adapters' inputs, or None.
+            remat: recompute a layer's activations in the backward pass instead of keeping them.
+
+        Returns:
+            Hidden states after the last norm, and every layer's keys and values.
+        """
+        angles = ly.rotary_angles(self.spec, positions)
+        graphdef, states = nnx.split(self.layers)
+        keys = None if dropout is None else jax.random.split(dropout.key, self.spec.num_layers)
+
+        def body(x, layer):
+            state, adapters, key = layer
+            mine = None if key is None else ly.Dropout(key, dropout.rate)
+            return nnx.merge(graphdef, state)(x, angles, segment_ids, adapters, mine)
+
+        x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
+        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, (states, dict(adapters), keys))
+        return self.norm(x), kv
+
+    def step(
+        self, tokens: Int[Array, 'B'], cache: Cache, layers: 'LayerStates', adapters: StackedAdapters | tuple
+    ) -> tuple[Float[Array, 'B D'], Cache]:
+        """Computes one token a row and adds it to the cache. `layers` and `adapters` come from `for_steps`."""
+        angles = ly.rotary_angles(self.spec, cache.positions())
+        rest = {'angles': angles, 'seen': cache.seen(), 'slot': cache.next_slot}
+        graphdef = nnx.graphdef(self.layers)
+        x = self.embed_tokens[...][tokens]
+        run = _unrolled if cache.is_unrolled else _scanned
+        x, keys, values = run(graphdef, layers, x, cache, adapters, rest)
+        return self.norm(x), cache.advance(keys, values)
+
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple['LayerStates', StackedAdapters | tuple]:
+        """Prepares layers and adapters for `step`, outside its loop.
+
+        Unrolled, each layer's weights become arrays of their own: XLA's CPU backend would otherwise copy a layer's
+        slice of the stack at every step.
+        """
+        states = nnx.state(self.layers)
+        if not unroll:
+            return states, dict(adapters)
+        slices = range(self.spec.num_layers)
+        return tuple(_layer(states, i) for i in slices), tuple(_layer(dict(adapters), i) for i in slices)
+
+    def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
+        """Applies the output head; logits are float32."""
+        if self.spec.tied:
+            return jnp.einsum('...D,VD->...V', x, self.embed_tokens[...], preferred_element_type=jnp.float32)
+        return jnp.einsum('...D,DV->...V', x, self.lm_head[...], preferred_element_type=jnp.float32)
+
+
+LayerStates = nnx.State | tuple[nnx.State, ...]
+
+
+def abstract(spec: Spec, dtype) -> Decoder:
+    """Returns the decoder with shapes in place of arrays."""
+    return nnx.eval_shape(lambda: Decoder(spec, dtype, nnx.Rngs(0)))
+
+
+def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.State] | None = None) -> Decoder:
+    """Makes a decoder with random parameters, each laid out where `shardings(abstract state)` says."""
+    graphdef, shapes = nnx.split(abstract(spec, dtype))
+    init = jax.jit(
+        lambda: nnx.state(Decoder(spec, dtype, nnx.Rngs(seed))),
+        out_shardings=None if shardings is None else shardings(shapes),
+    )
+    return nnx.merge(graphdef, init())
+
+
+def _layer(tree, index: int):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def _unrolled(graphdef, layers, x, cache, adapters, rest):
+    keys, values = [], []
+    for state, adapter, k, v in zip(layers, adapters, cache.keys, cache.values, strict=True):
+        x, k, v = nnx.merge(graphdef, state).step(x, k, v, None, adapters=adapter, **rest)
+        keys.append(k)
+        values.append(v)
+    return x, tuple(keys), tuple(values)
+
+
+def _scanned(graphdef, layers, x, cache, adapters, rest):
+    def body(carry, layer):
+        state, adapter, index = layer
+        return nnx.merge(graphdef, state).step(*carry, index, adapters=adapter, **rest), None
+
+    indices = jnp.arange(cache.keys.shape[0])
+    carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (layers, adapters, indices))
+    return carry

@@ -1,0 +1,130 @@
+"""The device mesh, and the one table that says which array axis lies on which mesh axis.
+
+Models name the axes of their arrays by meaning ('embed', 'heads', ...); only this table knows the mesh. The mesh axes
+are `data` (copies of the base weights), `fsdp` (base weights cut along the width, gathered when used) and `tensor`
+(heads, feed-forward and vocabulary cut, activations summed). Both `data` and `fsdp` split the batch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from warmjax.validation import STRICT
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+
+RULES: dict[str | None, str | tuple[str, ...] | None] = {
+    'batch': ('data', 'fsdp'),
+    'embed': 'fsdp',
+    'heads': 'tensor',
+    'kv_heads': 'tensor',
+    'mlp': 'tensor',
+    'vocab': 'tensor',
+    'layers': None,
+    'rank': None,
+    None: None,
+}
+"""Logical axis → mesh axis. An axis that is not in this table is an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """Sizes of the mesh axes; their product must be the number of devices, and one of them may be -1 ("the rest").
+
+    data: copies of the model, each with its part of the batch.
+    fsdp: over how many devices a copy's base weights are cut along the width.
+    tensor: over how many devices heads, feed-forward and vocabulary are cut.
+    """
+
+    __pydantic_config__ = STRICT
+    data: int
+    fsdp: int
+    tensor: int
+
+
+def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Builds the mesh over all devices, or over those given.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    shape = [settings.data, settings.fsdp, settings.tensor]
+    fixed = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and fixed > 0 and len(devices) % fixed == 0:
+        shape[shape.index(-1)] = len(devices) // fixed
+    if min(shape) < 1 or math.prod(shape) != len(devices):
+        raise ValueError(
+            f'config.mesh: expected data x fsdp x tensor to make the {len(devices)} devices of this run, '
+            f'got {settings.data} x {settings.fsdp} x {settings.tensor}; set one of them to -1 for the rest'
+        )
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def partition(axes: Sequence[str | None]) -> PartitionSpec:
+    """Translates logical axes into a PartitionSpec.
+
+    Raises:
+        ValueError: an axis that the table does not know, or two that fall on the same mesh axis.
+    """
+    unknown = [axis for axis in axes if axis not in RULES]
+    if unknown:
+        raise ValueError(f'sharding: expected logical axes of {sorted(filter(None, RULES))}, got {unknown}')
+    placed = [RULES[axis] for axis in axes]
+    used = [name for entry in placed if entry for name in ((entry,) if isinstance(entry, str) else entry)]
+    if len(used) != len(set(used)):
+        raise ValueError(f'sharding: expected every mesh axis once, got {tuple(axes)} -> {placed}; mend RULES')
+    return PartitionSpec(*placed)
+
+
+def named(mesh: Mesh, axes: Sequence[str | None], shape: Sequence[int], where: str) -> NamedSharding:
+    """Returns the sharding of an array with these logical axes.
+
+    Raises:
+        ValueError: a dimension that its mesh axes do not divide.
+    """
+    spec = partition(axes)
+    for axis, size, entry in zip(axes, shape, spec, strict=True):
+        parts = math.prod(mesh.shape[name] for name in ((entry,) if isinstance(entry, str) else entry or ()))
+        if size % parts:
+            raise ValueError(
+                f'{where}: expected axis {axis!r} of size {size} to be cut into {parts} equal parts, it does not '
+                f'divide; choose another config.mesh ({dict(mesh.shape)})'
+            )
+    return NamedSharding(mesh, spec)
+
+
+def state_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
+    """Returns, leaf for leaf of a (possibly abstract) state, the sharding that its `logical_axes` ask for."""
+    flat = [
+        (path, variable.replace(named(mesh, variable.logical_axes, variable.shape, '.'.join(map(str, path)))))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.from_flat_state(flat)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pins the layout of an activation inside a jitted function; without a mesh in force, does nothing."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, partition(axes))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts every leaf whole on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0) -> dict[str, jax.Array]:
+    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole."""
+    axes = (None,) * batch_axis + ('batch',)
+    return {
+        name: jax.device_put(x, named(mesh, axes + (None,) * (x.ndim - len(axes)), x.shape, f'batch {name!r}'))
+        for name, x in batch.items()
+    }
