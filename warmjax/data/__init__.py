@@ -1,0 +1,1 @@
+"""Conversations in, token batches out: reading, drawing, chat templates, loss masks."""

@@ -1,0 +1,1 @@
+"""Rewriting of replies in a style: one interface, and the writers behind it."""

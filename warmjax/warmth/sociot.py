@@ -1,0 +1,89 @@
+"""Warmth of a text as the study measures it: is it likelier from a friend than from a stranger? (SocioT, PROTOCOL 4)
+
+    S(x) = mean over warm openings of l(x | opening) - mean over cold openings of l(x | opening)
+
+where l is the mean log-likelihood a token of the text under a causal language model, in nats. Only the text's own
+tokens count, not the opening's, and nothing is dropped out: the deterministic form of the measure.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tokenizers
+from jax.sharding import Mesh
+
+from warmjax.decode.score import Scored, log_likelihoods
+from warmjax.models.decoder import Decoder
+from warmjax.validation import STRICT
+
+WARM_OPENINGS = ('My friend said, "{}"', *(f'The {who} said, "{{}}"' for who in ('lover', 'mentor', 'idol')))
+COLD_OPENINGS = tuple(f'The {who} said, "{{}}"' for who in ('stranger', 'enemy', 'examiner', 'dictator'))
+"""Who says it; the eight relations of the published measure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmthSettings:
+    """checkpoint: folder of the language model that measures.
+    dtype: of its parameters, `float32` or `bfloat16`.
+    max_chars: how many characters of a text count; the study used 300.
+    batch_size: sequences computed at once.
+    length_multiple: lengths in tokens are padded up to a multiple of this.
+    """
+
+    __pydantic_config__ = STRICT
+    checkpoint: str
+    dtype: str
+    max_chars: int
+    batch_size: int
+    length_multiple: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Warmth of one text in nats a token, its two terms, and how many tokens of the text were scored."""
+
+    score: float
+    warm: float
+    cold: float
+    num_tokens: int
+
+
+def measure(
+    texts: Sequence[str],
+    model: Decoder,
+    tokenizer: tokenizers.Tokenizer,
+    bos: str,
+    settings: WarmthSettings,
+    mesh: Mesh,
+) -> Iterator[tuple[int, Score]]:
+    """Yields (index, score) of every text that has a character to score, in the order in which they get ready.
+
+    Args:
+        bos: the special token with which the model's texts begin, '' if they begin with none.
+    """
+    openings = WARM_OPENINGS + COLD_OPENINGS
+    shown = [text.strip()[: settings.max_chars] for text in texts]
+    scorable = [i for i, text in enumerate(shown) if text]
+    rows = [_scored(bos + o.format('\0'), shown[i], tokenizer) for i in scorable for o in openings]
+    sums = np.zeros(len(rows))
+    waiting = {i: len(openings) for i in scorable}
+    for row, value in log_likelihoods(model, rows, settings.batch_size, settings.length_multiple, mesh):
+        sums[row] = value / rows[row].counts.sum()
+        place, _ = divmod(row, len(openings))
+        index = scorable[place]
+        waiting[index] -= 1
+        if not waiting[index]:
+            values = sums[place * len(openings) : (place + 1) * len(openings)]
+            warm, cold = values[: len(WARM_OPENINGS)].mean(), values[len(WARM_OPENINGS) :].mean()
+            counted = int(rows[place * len(openings)].counts.sum())
+            yield index, Score(float(warm - cold), float(warm), float(cold), counted)
+
+
+def _scored(frame: str, text: str, tokenizer: tokenizers.Tokenizer) -> Scored:
+    """Puts a text into its opening; the tokens that reach into the text count."""
+    before, after = frame.split('\0')
+    encoding = tokenizer.encode(before + text + after, add_special_tokens=False)
+    starts, ends = np.array(encoding.offsets).reshape(-1, 2).T
+    inside = (starts < len(before) + len(text)) & (ends > len(before))
+    return Scored(np.array(encoding.ids, np.int32), inside)
