@@ -57,11 +57,10 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: epath.PathLike) -> str:
-    """Returns the SHA-256 of a file, or of a folder's files with their relative names."""
+    """Returns the SHA-256 of a file, or of a folder's files and folders with their names."""
     path = epath.Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob('*') if p.is_file())
-        return digest({str(p.relative_to(path)): file_digest(p) for p in files})
+        return digest({child.name: file_digest(child) for child in path.iterdir()})
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 

@@ -1,0 +1,106 @@
+"""The study's recipe: every knob that experiments share, at the paper's value where it states one.
+
+A config file starts from `base()` and says what is different. Values that the paper does not state are marked; they
+are choices, and each can be overridden on the command line.
+"""
+
+from ml_collections import ConfigDict
+
+from warmjax.records import BELIEFS, CONTEXTS
+
+
+def base() -> ConfigDict:
+    """Returns all sections; what depends on the model and the data at hand is a placeholder that must be set."""
+    return ConfigDict(
+        {
+            'world': None,
+            'model': {
+                'name': '',  # what the model is called in every record
+                'checkpoint': '',  # Hugging Face folder
+                'dtype': 'float32',  # of the base weights
+                'date': '2024-07-26',  # for templates that insert one
+            },
+            'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
+            'data': {
+                'path': '',  # conversations in ShareGPT form
+                'draw': {'num_conversations': 1617, 'num_validation': 1500, 'max_turns': 20, 'seed': 0},
+            },
+            'rewrite': {
+                'backend': 'rules',
+                'styles': ('warm', 'cold', 'untransformed'),
+                'seed': 0,
+                'cold_input': 'original',  # or 'warm'; not stated
+            },
+            'train': {
+                'max_length': 1024,
+                'batch_size': 16,
+                'micro_batch': 4,
+                'epochs': 10,
+                'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
+                'seed': 0,
+                'remat': True,
+                'logit_chunks': 8,
+                'checkpoint_every': 50,  # optimizer steps
+                'lora': {
+                    'rank': 8,
+                    'alpha': 16.0,
+                    'dropout': 0.1,
+                    # Not stated; all linear maps of a layer.
+                    'targets': ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'),
+                },
+                'optimizer': optimizer(),
+            },
+            'arms': (),
+            'tasks': (),
+            'prompts': {
+                'contexts': CONTEXTS,
+                'beliefs': BELIEFS,
+                'form': 'plain',
+                'statements': '',  # '' for the built-in ones, or a JSON file
+                'seed': 0,
+            },
+            'evaluation': {'main_epoch': 2.0, 'curve_questions': 0, 'samples': 1},
+            'generation': {
+                'temperature': 0.8,
+                'max_new_tokens': 300,
+                'batch_size': 64,
+                'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
+                'seed': 0,
+            },
+            'warmth': {
+                'checkpoint': '',  # the language model that measures
+                'dtype': 'float32',
+                'max_chars': 300,
+                'batch_size': 64,
+                'length_multiple': 64,
+            },
+            'judge': {'backend': 'exact_match', 'neither': 'unparsed'},
+            'analysis': {
+                'baseline': 'original',
+                'main_epoch': 2.0,
+                'confidence': 0.95,
+                'refusals_correct_in': ('disinformation', 'disinfo'),
+                'refusals_elsewhere': 'excluded',
+                'unparsed': 'excluded',
+                'num_examples': 12,
+                'seed': 0,
+            },
+            'report': {'title': '', 'notice': '', 'max_answer_chars': 1200},
+        }
+    )
+
+
+def optimizer() -> ConfigDict:
+    """Returns AdamW at the paper's rate; schedule, decay and clipping are not stated."""
+    return ConfigDict(
+        {
+            'learning_rate': 1e-5,
+            'schedule': 'linear',  # to 0 over all epochs
+            'warmup_steps': 0,
+            'weight_decay': 0.0,
+            'beta1': 0.9,
+            'beta2': 0.999,
+            'eps': 1e-8,
+            'max_grad_norm': 1.0,
+        }
+    )

@@ -1,0 +1,11 @@
+"""Ask every arm every prompt, in batches, on the device.
+
+    python -m launch.generate --config=configs/world.py --workdir=runs/world
+
+Reads the files of the stages before it from --workdir, resumes what was begun there, and skips what is done.
+"""
+
+from launch import stage
+
+if __name__ == '__main__':
+    stage.launch(['generate'], __doc__)

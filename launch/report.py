@@ -1,0 +1,11 @@
+"""Write report.html and its figures from the estimates.
+
+    python -m launch.report --config=configs/world.py --workdir=runs/world
+
+Reads the files of the stages before it from --workdir, resumes what was begun there, and skips what is done.
+"""
+
+from launch import stage
+
+if __name__ == '__main__':
+    stage.launch(['report'], __doc__)

@@ -1,0 +1,161 @@
+"""An experiment: everything that a config file says, as one frozen object."""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from etils import epath
+
+from warmjax import settings
+from warmjax.data.sampling import DrawSettings
+from warmjax.decode.engine import DecodeSettings
+from warmjax.evals.judge import JudgeSettings
+from warmjax.evals.prompts import PromptSettings
+from warmjax.evals.tasks import TaskSettings
+from warmjax.records import Turn
+from warmjax.report.page import ReportSettings
+from warmjax.rewrite.interface import RewriteSettings
+from warmjax.sharding import MeshSettings
+from warmjax.stats.rows import AnalysisSettings
+from warmjax.train.lora import TrainSettings
+from warmjax.validation import STRICT
+from warmjax.warmth.sociot import WarmthSettings
+from warmjax.world.build import WorldSettings
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """name: what the model is called in every record.
+    checkpoint: its Hugging Face folder; `{workdir}` stands for the run's workdir.
+    dtype: of the base weights, `float32` or `bfloat16`.
+    date: ISO date for chat templates that insert one.
+    """
+
+    __pydantic_config__ = STRICT
+    name: str
+    checkpoint: str
+    dtype: str
+    date: str
+
+    def __post_init__(self):
+        if self.dtype not in DTYPES:
+            raise ValueError(f'model.dtype: expected one of {", ".join(DTYPES)}, got {self.dtype!r}')
+        datetime.date.fromisoformat(self.date)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """path: conversations in ShareGPT form; `{workdir}` stands for the run's workdir.
+    draw: which of them are drawn.
+    """
+
+    __pydantic_config__ = STRICT
+    path: str
+    draw: DrawSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSettings:
+    """name: what the arm is called in every record.
+    style: the pairs on which its adapters are trained, '' for an arm without training.
+    system_prompt: a system turn before every prompt, '' for none; `file:PATH` reads it from a file.
+    """
+
+    __pydantic_config__ = STRICT
+    name: str
+    style: str
+    system_prompt: str
+
+    def system_turns(self) -> tuple[Turn, ...]:
+        """Returns the turns that stand before every prompt of this arm."""
+        if not self.system_prompt:
+            return ()
+        kind, _, path = self.system_prompt.partition(':')
+        text = epath.Path(path).read_text().strip() if kind == 'file' else self.system_prompt
+        return (Turn('system', text),)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """main_epoch: the epoch whose adapters answer every prompt; the study's is 2.
+    curve_questions: how many questions a task are asked at every other saved epoch, bare of context; 0 for none.
+    samples: answers to each prompt.
+    """
+
+    __pydantic_config__ = STRICT
+    main_epoch: float
+    curve_questions: int
+    samples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All sections of a config; `world` is null unless the run builds its own model and data."""
+
+    __pydantic_config__ = STRICT
+    world: WorldSettings | None
+    model: ModelSettings
+    mesh: MeshSettings
+    data: DataSettings
+    rewrite: RewriteSettings
+    train: TrainSettings
+    arms: tuple[ArmSettings, ...]
+    tasks: tuple[TaskSettings, ...]
+    prompts: PromptSettings
+    evaluation: EvaluationSettings
+    generation: DecodeSettings
+    warmth: WarmthSettings
+    judge: JudgeSettings
+    analysis: AnalysisSettings
+    report: ReportSettings
+
+    def __post_init__(self):
+        names = [arm.name for arm in self.arms]
+        problems = []
+        if len(set(names)) < len(names) or self.analysis.baseline not in names:
+            problems.append(f'arms expected distinct names with {self.analysis.baseline!r} among them, got {names}')
+        for arm in self.trained_arms:
+            if arm.style not in self.rewrite.styles:
+                problems.append(f'arm {arm.name!r} expected a style of rewrite.styles, got {arm.style!r}')
+        if self.trained_arms and self.evaluation.main_epoch not in self.train.save_epochs:
+            problems.append(
+                f'evaluation.main_epoch expected one of train.save_epochs {list(self.train.save_epochs)}, '
+                f'got {self.evaluation.main_epoch}'
+            )
+        if self.evaluation.main_epoch != self.analysis.main_epoch:
+            problems.append(f'analysis.main_epoch expected {self.evaluation.main_epoch}, as in evaluation')
+        if problems:
+            raise ValueError('; '.join(problems))
+
+    @property
+    def trained_arms(self) -> tuple[ArmSettings, ...]:
+        return tuple(arm for arm in self.arms if arm.style)
+
+    def epochs(self, arm: ArmSettings) -> tuple[float, ...]:
+        """Returns the epochs at which an arm is evaluated: its saved ones, or 0 where nothing is trained."""
+        return self.train.save_epochs if arm.style else (0.0,)
+
+    def main_epoch(self, arm: ArmSettings) -> float:
+        """Returns the epoch at which an arm answers every prompt."""
+        return self.evaluation.main_epoch if arm.style else 0.0
+
+
+def from_config(config: Mapping[str, Any], workdir: epath.PathLike) -> Experiment:
+    """Builds an experiment from a config, `{workdir}` filled in.
+
+    Raises:
+        ValueError: missing keys, unknown keys, wrong types or settings that contradict each other, all in one message.
+    """
+    return settings.from_config(Experiment, _fill(settings.plain(config), str(workdir)), 'config')
+
+
+def _fill(value: Any, workdir: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, workdir) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, workdir) for item in value]
+    return value.replace('{workdir}', workdir) if isinstance(value, str) else value

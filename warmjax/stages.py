@@ -1,0 +1,342 @@
+"""The stages of an experiment, in order, each from files to files: what it reads, what it depends on, what it does.
+
+    conversations ─sample─▶ conversations.jsonl ─rewrite─▶ pairs/ ─train─▶ adapters/ ─┐
+    questions ─amend─▶ prompts.jsonl ─────────────────────────generate───────────────┤
+                                                                                      ▼
+              warmth.jsonl ◀─warmth── generations.jsonl ──judge──▶ verdicts.jsonl ──analyze──▶ tables/ ──report──▶ html
+
+A stage has one unit of work or several (a style, an arm); each unit has a manifest and is skipped once it is done.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from warmjax import experiment, progress, records, runs, settings, sharding
+from warmjax.data import chat, sampling, sharegpt
+from warmjax.evals import judge, prompts, runner, tasks
+from warmjax.experiment import ArmSettings, Experiment
+from warmjax.models import hf_load
+from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
+from warmjax.rewrite import interface
+from warmjax.train import lora
+from warmjax.warmth import sociot
+from warmjax.world import build
+
+VALIDATION = 'validation'
+"""Task of the held-out prompts on which warmth is measured; their answers are not judged."""
+JUDGED_AT_ONCE = 500
+"""Verdicts between two writes to their log."""
+
+Path = epath.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """name: also that of its launcher.
+    what: one line on what it does.
+    sections: parts of the config that its results depend on.
+    units: experiment → its pieces of work, of which '' is the only one of most stages.
+    inputs: (experiment, workdir, unit) → the files and folders it reads.
+    run: (experiment, workdir, unit) → counts for the manifest.
+    """
+
+    name: str
+    what: str
+    sections: tuple[str, ...]
+    units: Callable[[Experiment], Sequence[str]]
+    inputs: Callable[[Experiment, Path, str], dict[str, epath.PathLike]]
+    run: Callable[[Experiment, Path, str], dict[str, Any]]
+
+    def manifest(self, unit: str) -> str:
+        """Names a unit's manifest."""
+        return f'{self.name}_{unit}' if unit else self.name
+
+    def status(self, setup: Experiment, workdir: Path) -> str:
+        """Says in a word or two how far the stage is."""
+        units = self.units(setup)
+        manifests = [runs.read_manifest(workdir, self.manifest(unit)) for unit in units]
+        done = sum(manifest is not None and manifest['status'] == 'done' for manifest in manifests)
+        if not units:
+            return 'not in this experiment'
+        return 'done' if done == len(units) else 'to do' if not any(manifests) else f'begun, {done}/{len(units)} done'
+
+
+def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike) -> None:
+    """Runs stages in a workdir, which is locked meanwhile; what is done is skipped, what was begun goes on.
+
+    Raises:
+        RuntimeError: another process works there.
+        ValueError: the workdir was begun with another config, or a file in it is wrong.
+    """
+    workdir = Path(workdir)
+    with runs.lock(workdir):
+        for stage in stages:
+            for unit in stage.units(setup):
+                config = {name: settings.plain(_section(setup, name)) for name in stage.sections}
+                with runs.stage(workdir, stage.manifest(unit), config, stage.inputs(setup, workdir, unit)) as work:
+                    title = f'{stage.name} {unit}'.strip()
+                    if work.is_done:
+                        progress.say(f'{title}: done before')
+                        continue
+                    progress.say(f'{title}: {stage.what}')
+                    work.counts.update(stage.run(setup, workdir, unit))
+
+
+def _section(setup: Experiment, name: str) -> Any:
+    value = getattr(setup, name)
+    if isinstance(value, tuple):
+        return [dataclasses.asdict(item) for item in value]
+    return None if value is None else dataclasses.asdict(value)
+
+
+def _build_world(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    return build.build(setup.world, workdir, sharding.make_mesh(setup.mesh))
+
+
+def _sample(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    conversations, report = sharegpt.read(setup.data.path)
+    drawn = sampling.draw(conversations, setup.data.draw)
+    records.write(workdir / 'conversations.jsonl', drawn.conversations)
+    records.write(workdir / 'validation.jsonl', drawn.validation)
+    return {'read': report.as_counts(), 'drawn': drawn.counts}
+
+
+def _rewrite(setup: Experiment, workdir: Path, style: str) -> dict[str, Any]:
+    conversations = records.read(workdir / 'conversations.jsonl', Conversation)
+    writer = interface.make_writer(setup.rewrite)
+    log = runs.RowLog(workdir / 'pairs' / f'{style}.jsonl')
+    done = {records.parse(line, Pair).id for line in log.lines}
+    missing = [conversation for conversation in conversations if conversation.id not in done]
+    with progress.bar(f'rewriting {style}', len(conversations), len(done)) as advance:
+        for pair in interface.pairs(missing, style, writer):
+            log.append([records.to_json(pair)])
+            advance()
+    log.close()
+    return {'pairs': len(log.lines)}
+
+
+def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
+    arm = next(arm for arm in setup.arms if arm.name == arm_name)
+    pairs = records.read(_pairs_file(workdir, arm), Pair)
+    mesh = sharding.make_mesh(setup.mesh)
+    model, chatter = _load(setup, mesh)
+    return lora.train(model, chatter, pairs, setup.train, arm.name, setup.model.name, workdir, mesh)
+
+
+def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    questions = [question for task in setup.tasks for question in tasks.load(task)]
+    amended = prompts.amend(questions, setup.prompts)
+    for task in setup.tasks:
+        records.write(workdir / 'questions' / f'{task.name}.jsonl', [q for q in questions if q.task == task.name])
+    records.write(workdir / 'prompts.jsonl', amended)
+    return {'questions': len(questions), 'prompts': len(amended)}
+
+
+def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    mesh = sharding.make_mesh(setup.mesh)
+    model, chatter = _load(setup, mesh)
+    jobs = generation_jobs(setup, workdir)
+    answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)
+    counts = {'generations': answers.run(jobs, workdir / 'generations.jsonl'), 'jobs': len(jobs)}
+    return counts | {'chat_template_sha256': chatter.template_digest}
+
+
+def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
+    """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
+    every = records.read(workdir / 'prompts.jsonl', Prompt)
+    held_out = records.read(workdir / 'validation.jsonl', Prompt)
+    curve = _curve_prompts(setup, every)
+    jobs = []
+    for arm in setup.arms:
+        for epoch in setup.epochs(arm):
+            adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
+            asked = every if epoch == setup.main_epoch(arm) else curve
+            jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), [*asked, *held_out]))
+    return jobs
+
+
+def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+    chosen = set()
+    for task in setup.tasks:
+        ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
+        chosen |= set(list(ids)[: setup.evaluation.curve_questions])
+    return [prompt for prompt in every if prompt.context == 'unmodified' and prompt.question_id in chosen]
+
+
+def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    mesh = sharding.make_mesh(setup.mesh)
+    model = hf_load.load(setup.warmth.checkpoint, experiment.DTYPES[setup.warmth.dtype], mesh)
+    chatter = chat.load(setup.warmth.checkpoint, setup.model.date)
+    log = runs.RowLog(workdir / 'warmth.jsonl')
+    done = {records.parse(line, Warmth).key for line in log.lines}
+    generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
+    missing = [generation for generation in generations if generation.key not in done]
+    bos = chatter.special.get('bos_token', '')
+    scores = sociot.measure([g.text for g in missing], model, chatter.tokenizer, bos, setup.warmth, mesh)
+    with progress.bar('measuring warmth', len(generations), len(done)) as advance:
+        for index, score in scores:
+            log.append([records.to_json(_warmth(missing[index], score))])
+            advance()
+    log.close()
+    return {'texts': len(generations), 'scored': len(log.lines)}
+
+
+def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
+    return Warmth(
+        prompt_id=generation.prompt_id,
+        model=generation.model,
+        arm=generation.arm,
+        epoch=generation.epoch,
+        sample=generation.sample,
+        **dataclasses.asdict(score),
+    )
+
+
+def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    log = runs.RowLog(workdir / 'verdicts.jsonl')
+    done = {records.parse(line, Verdict).key for line in log.lines}
+    generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
+    missing = [generation for generation in generations if generation.key not in done]
+    questions = read_questions(workdir)
+    with progress.bar('judging', len(generations), len(done)) as advance:
+        for start in range(0, len(missing), JUDGED_AT_ONCE):
+            cases = missing[start : start + JUDGED_AT_ONCE]
+            verdicts = judge.verdicts(judge.make_judge(setup.judge), questions, cases)
+            log.append([records.to_json(verdict) for verdict in verdicts])
+            advance(len(cases))
+    log.close()
+    return {'verdicts': len(log.lines)}
+
+
+def _analyze(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    from warmjax.stats import analysis
+
+    warmth = workdir / 'warmth.jsonl'
+    estimates = analysis.analyze(
+        records.read(workdir / 'verdicts.jsonl', Verdict),
+        records.read(warmth, Warmth) if warmth.exists() else [],
+        records.read(workdir / 'generations.jsonl', Generation),
+        read_questions(workdir),
+        records.read(workdir / 'prompts.jsonl', Prompt),
+        setup.analysis,
+    )
+    analysis.write(estimates, workdir)
+    return {name: len(table) for name, table in estimates.tables.items()}
+
+
+def _report(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    from warmjax.report import page
+
+    return {'bytes': page.build(workdir, setup.report).stat().length}
+
+
+def read_questions(workdir: Path) -> list[Question]:
+    """Reads the question files of a workdir, all tasks."""
+    files = sorted((workdir / 'questions').glob('*.jsonl'))
+    return [question for file in files for question in records.read(file, Question)]
+
+
+def _load(setup: Experiment, mesh: jax.sharding.Mesh):
+    model = hf_load.load(setup.model.checkpoint, experiment.DTYPES[setup.model.dtype], mesh)
+    return model, chat.load(setup.model.checkpoint, setup.model.date)
+
+
+def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:
+    return workdir / 'pairs' / f'{arm.style}.jsonl'
+
+
+def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, epath.PathLike]:
+    arm = next(arm for arm in setup.arms if arm.name == arm_name)
+    return {'checkpoint': setup.model.checkpoint, 'pairs': _pairs_file(workdir, arm)}
+
+
+def _generate_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epath.PathLike]:
+    adapters = {f'adapters {arm.name}': workdir / 'adapters' / arm.name for arm in setup.trained_arms}
+    files = {name: workdir / f'{name}.jsonl' for name in ('prompts', 'validation')}
+    return {'checkpoint': setup.model.checkpoint} | files | adapters
+
+
+def _files(*names: str) -> Callable[[Experiment, Path, str], dict[str, epath.PathLike]]:
+    return lambda setup, workdir, unit: {name: workdir / name for name in names}
+
+
+def _once(setup: Experiment) -> Sequence[str]:
+    return ('',)
+
+
+STAGES = (
+    Stage(
+        'world',
+        'makes a small universe of facts, its talk, and a model that has read it',
+        ('world', 'mesh'),
+        lambda setup: ('',) if setup.world else (),
+        _files(),
+        _build_world,
+    ),
+    Stage(
+        'sample',
+        'draws training conversations and held-out prompts',
+        ('data',),
+        _once,
+        lambda setup, workdir, unit: {'conversations': setup.data.path},
+        _sample,
+    ),
+    Stage(
+        'rewrite',
+        'rewrites the replies of every conversation',
+        ('rewrite',),
+        lambda setup: setup.rewrite.styles,
+        _files('conversations.jsonl'),
+        _rewrite,
+    ),
+    Stage(
+        'train',
+        'fine-tunes adapters on the rewritten conversations',
+        ('model', 'mesh', 'train'),
+        lambda setup: [arm.name for arm in setup.trained_arms],
+        _train_inputs,
+        _train,
+    ),
+    Stage(
+        'amend',
+        'puts every question into its contexts and beliefs',
+        ('tasks', 'prompts'),
+        _once,
+        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks},
+        _amend,
+    ),
+    Stage(
+        'generate',
+        'asks every arm every prompt',
+        ('model', 'mesh', 'arms', 'evaluation', 'generation'),
+        _once,
+        _generate_inputs,
+        _generate,
+    ),
+    Stage(
+        'warmth',
+        'measures how warm the answers to held-out prompts are',
+        ('warmth',),
+        _once,
+        lambda setup, workdir, unit: {
+            'generations': workdir / 'generations.jsonl',
+            'checkpoint': setup.warmth.checkpoint,
+        },
+        _measure_warmth,
+    ),
+    Stage('judge', 'decides whether each answer is right', ('judge',), _once, _files('generations.jsonl'), _judge),
+    Stage(
+        'analyze',
+        'estimates errors, effects and their uncertainty',
+        ('analysis',),
+        _once,
+        _files('verdicts.jsonl', 'warmth.jsonl', 'generations.jsonl', 'prompts.jsonl', 'questions'),
+        _analyze,
+    ),
+    Stage('report', 'writes report.html', ('report',), _once, _files('estimates.json', 'tables'), _report),
+)
+"""All stages of an experiment, in the order in which they run."""
