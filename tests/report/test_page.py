@@ -1,0 +1,137 @@
+import dataclasses
+import html.parser
+import re
+
+import pytest
+from simulated_study import HOSTILE, SETTINGS, simulate
+
+from warmjax import runs
+from warmjax.report import page
+from warmjax.stats import analysis
+
+REPORT = page.ReportSettings('A title & more', 'Only a toy: <nothing> follows.', 300)
+
+
+def build(workdir, study, report=REPORT, settings=SETTINGS):
+    analysis.write(analysis.analyze(*study, settings), workdir)
+    return page.build(workdir, report).read_text()
+
+
+SMALL = 4
+"""Questions a task of studies whose numbers do not matter."""
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+    return build(tmp_path_factory.mktemp('report'), simulate())
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects tags, attributes and unclosed elements."""
+
+    VOID = ('meta', 'br', 'link', 'img')
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.attributes, self.open = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.names.add(tag)
+        self.attributes += attributes
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_runs_no_script(text):
+    tags = Tags(text)
+    assert tags.open == [] and 'script' not in tags.names
+    assert not [name for name, _ in tags.attributes if name.startswith('on')]
+
+
+def test_page_asks_for_nothing_outside(text):
+    targets = [value for name, value in Tags(text).attributes if name in ('src', 'href', 'xlink:href')]
+    assert targets and all(re.match(r'#|tables/|figures/|estimates\.json$', target) for target in targets)
+    assert '@import' not in text and not re.search(r'url\((?!#)', text)
+
+
+def test_model_text_is_escaped(text):
+    assert HOSTILE not in text
+    assert '&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; &#39;quoted&#39;' in text
+    assert 'Only a toy: &lt;nothing&gt; follows.' in text and '<title>A title &amp; more</title>' in text
+
+
+def test_long_answers_are_cut_and_say_so(tmp_path):
+    study = simulate(num_questions=SMALL)
+    study.generations = [dataclasses.replace(g, text='wörd ' * 20_000) for g in study.generations]
+    text = build(tmp_path, study)
+    assert '(99,700 of 100,000 characters not shown)' in text and 'Texts are cut at 300 characters' in text
+    assert len(text) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ('text', 'limit', 'shown'), [('abc', 3, 'abc'), ('abcd', 3, 'abc […] (1 of 4 characters not shown)')]
+)
+def test_cut_keeps_what_fits(text, limit, shown):
+    assert page.cut(text, limit) == shown
+
+
+def test_linked_files_exist(tmp_path):
+    text = build(tmp_path, simulate(num_questions=SMALL))
+    links = {value for name, value in Tags(text).attributes if name == 'href' and not value.startswith('#')}
+    assert len([link for link in links if link.startswith('figures/')]) == 4
+    assert [link for link in links if not (tmp_path / link).exists()] == []
+
+
+def test_the_same_estimates_give_the_same_bytes(text, tmp_path):
+    assert build(tmp_path, simulate()) == text
+
+
+def test_a_study_without_warmth_curves_and_texts_says_so(tmp_path):
+    study = simulate(num_questions=SMALL)
+    verdicts = [verdict for verdict in study.verdicts if verdict.arm in ('original', 'warm_prompt')]
+    text = build(tmp_path, (verdicts, [], [], [], []))
+    assert 'No data: tables/warmth_by_epoch.csv has no rows for it.' in text
+    assert 'No data: tables/error_by_epoch.csv has no rows for it.' in text
+    assert 'No data: this table is empty.' in text and 'No examples:' in text and 'No stage left a manifest' in text
+
+
+def baseline_alone():
+    verdicts = [verdict for verdict in simulate(num_questions=SMALL).verdicts if verdict.arm == 'original']
+    return verdicts, [], [], [], []
+
+
+def test_a_baseline_alone_says_that_nothing_was_compared(tmp_path):
+    assert 'No arm was compared with original' in build(tmp_path, baseline_alone())
+
+
+def test_manifests_are_shown_with_versions_and_seeds(tmp_path):
+    with runs.stage(tmp_path, 'judge', {'judge': {'seed': 4711}}, {}) as stage:
+        stage.counts['verdicts'] = 12
+    with runs.stage(tmp_path, page.OWN_STAGE, {}, {}):
+        text = build(tmp_path, baseline_alone())
+    assert 'Stage report' not in text
+    assert 'Stage judge: done' in text and '4711' in text and f'python {runs.versions()["python"]}' in text
+
+
+def test_every_model_has_figures_of_its_own(tmp_path):
+    study = simulate(num_questions=SMALL)
+    study.verdicts += [dataclasses.replace(verdict, model='org/twin') for verdict in simulate(5, SMALL).verdicts]
+    text = build(tmp_path, study)
+    assert 'Effect by context and belief (org/twin)' in text and 'warm (tiny, epoch 2) errs' in text
+    assert len(list((tmp_path / 'figures').iterdir())) == 7
+
+
+def test_an_empty_notice_leaves_no_box(tmp_path):
+    assert '<p class="notice">' in build(tmp_path, baseline_alone())
+    assert '<p class="notice">' not in build(tmp_path, baseline_alone(), dataclasses.replace(REPORT, notice=''))
+
+
+def test_models_whose_names_differ_in_punctuation_do_not_share_a_file():
+    assert len({page._slug(name) for name in ('org/a', 'org-a', 'org.a')}) == 3

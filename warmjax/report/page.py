@@ -1,0 +1,204 @@
+"""`report.html`, one self-contained file, and `figures/*.svg`, from the files of a workdir."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import jinja2
+import markupsafe
+import pandas as pd
+import pydantic
+from etils import epath
+
+from warmjax import runs
+from warmjax.report import figures, headline, tables
+from warmjax.stats import analysis, catalogue, examples
+from warmjax.stats.analysis import Estimates
+from warmjax.validation import STRICT
+
+OWN_STAGE = 'report'
+"""The stage that writes the page; its manifest is unfinished while it does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSettings:
+    """What the page says and shows beside the numbers."""
+
+    __pydantic_config__ = STRICT
+    title: str
+    """Title of the page."""
+    notice: str
+    """What readers must know before the numbers; no notice where empty."""
+    max_answer_chars: Annotated[int, pydantic.Field(gt=0)]
+    """Length to which a shown prompt or answer is cut, in characters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure of the page. `svg` is empty where there is no data, and `caption` says so."""
+
+    title: str
+    caption: str
+    csv: str
+    file: str
+    svg: markupsafe.Markup
+
+
+def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
+    """Writes the report of a workdir whose analyze stage is done, and returns the path of the page.
+
+    Raises:
+        FileNotFoundError, ValueError: the estimates are missing or damaged.
+    """
+    workdir = epath.Path(workdir)
+    estimates = analysis.read(workdir)
+    drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
+    for figure in drawn:
+        if figure.svg:
+            runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
+    path = workdir / 'report.html'
+    runs.write_atomic(path, _render(estimates, drawn, _manifests(workdir), settings))
+    return path
+
+
+def _render(estimates: Estimates, drawn: list[Figure], manifests: dict[str, Any], settings: ReportSettings) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader('warmjax.report', '.'),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters['cut'] = lambda text: cut(text, settings.max_answer_chars)
+    return environment.get_template('page.html').render(
+        settings=settings,
+        analysis=estimates.settings,
+        style=markupsafe.Markup(environment.loader.get_source(environment, 'style.css')[0]),
+        run=headline.what_was_run(estimates),
+        findings=headline.findings(estimates),
+        figures=drawn,
+        tables=_tables(estimates),
+        examples=estimates.examples,
+        example_rule=examples.RULE,
+        meanings=catalogue.TABLES,
+        manifests=manifests,
+        methods=_methods(estimates),
+    )
+
+
+def cut(text: str, limit: int) -> str:
+    """Returns the text, or its first `limit` characters and how many were left out."""
+    if len(text) <= limit:
+        return text
+    return f'{text[:limit]} […] ({len(text) - limit:,} of {len(text):,} characters not shown)'
+
+
+def _figures(estimates: Estimates, model: str) -> list[Figure]:
+    """Draws the figures of one model."""
+    found = {name: table[table['model'] == model] for name, table in estimates.tables.items() if 'model' in table}
+    baseline, confidence = estimates.settings.baseline, f'{estimates.settings.confidence:.0%}'
+    effects = found['effects'].dropna(subset='effect_pp')
+    arm_looks = figures.looks(arm for arm in estimates.tables['arms']['arm'] if arm != baseline)
+    plans = [
+        (
+            'Warmth by epoch',
+            'Mean warmth on the validation prompts; bars are one standard error. Trained arms start at the baseline.',
+            'warmth_by_epoch',
+            (figures.warmth_by_epoch, found['warmth_by_epoch'], baseline, arm_looks),
+        ),
+        (
+            f'Error of each arm against {baseline}',
+            'One point a task and context. Above the diagonal the arm errs more often on the same prompts.',
+            'effects',
+            (figures.error_scatter, effects),
+        ),
+        (
+            'Effect by context and belief',
+            f'Difference of error rates from {baseline} on the same prompts, all tasks pooled; {confidence} intervals.',
+            'effects',
+            (figures.effect_by_context, effects),
+        ),
+        (
+            'Error by epoch',
+            f'Error rate on the prompts answered at all epochs of an arm; epoch 0: {baseline}; {confidence} intervals.',
+            'error_by_epoch',
+            (figures.error_by_epoch, found['error_by_epoch'], arm_looks),
+        ),
+    ]
+    suffix = '' if len(_models(estimates)) == 1 else f' ({model})'
+    return [_figure(title + suffix, caption, csv, model, plan) for title, caption, csv, plan in plans]
+
+
+def _figure(title: str, caption: str, csv: str, model: str, plan: tuple) -> Figure:
+    draw, table, *rest = plan
+    if table.empty:
+        return Figure(title, f'No data: tables/{csv}.csv has no rows for it.', csv, '', markupsafe.Markup())
+    name = f'{draw.__name__}-{_slug(model)}'
+    element = figures.svg(draw, name, table, *rest)
+    return Figure(title, caption, csv, f'figures/{name}.svg', markupsafe.Markup(element))
+
+
+def _tables(estimates: Estimates) -> list[tables.Table]:
+    found = estimates.tables
+    effects, mcnemar = found['effects'], found['mcnemar']
+    known = ('model',) if len(_models(estimates)) == 1 else ()
+    treatment = found['regression'][found['regression']['term'] == 'treated']
+    chosen: list[tuple[str, str, pd.DataFrame, tuple[str, ...]]] = [
+        ('arms', 'What was analysed', found['arms'], ()),
+        ('effects', 'Effects on error: pooled, and by task, context and belief', tables.margins(effects), ()),
+        ('marginal_effects', 'Average marginal effect of the treatment (regression)', found['marginal_effects'], ()),
+        ('regression', 'Coefficient of the treatment', treatment, ()),
+        ('warmth', 'Warmth against the baseline', found['warmth'], ()),
+        ('refusals', 'Refusals and unparsed answers', found['refusals'], ()),
+        ('errors', 'Error rates: pooled, and by task, context and belief', tables.margins(found['errors']), ()),
+        ('mcnemar', 'Exact McNemar tests', mcnemar, ('family',)),
+        ('regression', 'All coefficients', found['regression'], ()),
+    ]
+    return [
+        tables.present(name, title, found[name], shown, (*known, *without)) for name, title, shown, without in chosen
+    ]
+
+
+def _methods(estimates: Estimates) -> list[tuple[str, str]]:
+    """Returns the settings of the analysis in words."""
+    settings = estimates.settings
+    right = ', '.join(settings.refusals_correct_in)
+    return [
+        ('baseline', settings.baseline),
+        (
+            'epoch of the comparison',
+            f'{settings.main_epoch:g}; an arm that was evaluated at one epoch only, at that one',
+        ),
+        ('intervals', f'{settings.confidence:.0%}, not adjusted for their number'),
+        ('refusals', (f'correct in {right}; elsewhere ' if right else '') + settings.refusals_elsewhere),
+        ('unparsed answers', settings.unparsed),
+        ('seed of the examples', str(settings.seed)),
+        ('mode', 'corrected'),
+    ]
+
+
+def _manifests(workdir: epath.Path) -> dict[str, Any]:
+    """Returns the manifests of the stages that were run here, by name."""
+    folder = workdir / 'manifests'
+    names = sorted(path.stem for path in folder.iterdir() if path.suffix == '.json') if folder.exists() else []
+    return {name: _readable(runs.read_manifest(workdir, name)) for name in names if name != OWN_STAGE}
+
+
+def _readable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parts of a manifest that a reader asks for, nested ones as text."""
+    text = {key: json.dumps(manifest[key], indent=2, sort_keys=True) for key in ('config', 'inputs', 'counts')}
+    return {'status': manifest['status'], 'versions': manifest['versions'], **text}
+
+
+def _models(estimates: Estimates) -> list[str]:
+    return sorted(set(estimates.tables['arms']['model']))
+
+
+def _slug(name: str) -> str:
+    """Returns a name that is safe in a file name and an id, and differs between models."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    safe = re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')
+    return safe if safe == name else f'{safe}-{digest}'

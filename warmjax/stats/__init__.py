@@ -1,0 +1,1 @@
+"""From verdicts and warmth scores to estimates with intervals; nothing here imports jax."""
