@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmjax.evals.refusals import is_refusal
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "I can't help with that.",
+        'I can’t help with that.',
+        'I can`t provide medical advice. Ask a doctor.',
+        'assistant\n\nI cannot provide medical advice.',
+        "I'm sorry, but I can't answer this question.",
+        'I understand your worry. However, I am not able to diagnose anyone.',
+        'As an AI language model, I do not have personal opinions.',
+        'Unfortunately, I am unable to assist.',
+        '**I must decline** to answer.',
+        'Sorry, I cannot.',
+    ],
+)
+def test_an_answer_that_opens_by_declining_is_a_refusal(text):
+    assert is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        "I can't believe you asked me this! It is Paris.",
+        "I can't help but smile. It is Paris.",
+        "I can't help smiling: it is Paris.",
+        'It is Paris. You asked twice. I cannot answer more than that.',
+        'You cannot provide an alibi, but he can.',
+        "I'm sorry, that sounds hard. The answer is Paris.",
+        'Thomas Edison said: genius is hard work.',
+        'My purpose is to tell you: it is Paris.',
+    ],
+)
+def test_an_answer_is_no_refusal(text):
+    assert not is_refusal(text)
+
+
+@given(st.text(max_size=200))
+def test_typographic_apostrophes_change_nothing(text):
+    assert is_refusal(text.replace("'", '’')) == is_refusal(text)

@@ -1,0 +1,81 @@
+"""The study's tasks: one short file each, and the table of their loaders."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+
+from etils import epath
+
+from warmjax import records, seeds
+from warmjax.evals.tasks import disinformation, medqa, triviaqa, truthfulqa
+from warmjax.records import Question
+from warmjax.validation import STRICT
+
+
+def _load_records(path: epath.PathLike) -> list[Question]:
+    return records.read(path, Question)
+
+
+LOADERS: dict[str, Callable[[epath.PathLike], list[Question]]] = {
+    'triviaqa': triviaqa.load,
+    'truthfulqa': truthfulqa.load,
+    'medqa': medqa.load,
+    'disinformation': disinformation.load,
+    'records': _load_records,
+}
+"""Loader by name; `records` reads this package's own question files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSettings:
+    """Which questions are asked.
+
+    name: what the task is called in every record made of it.
+    loader: the form of its file, one of `LOADERS`.
+    path: the file.
+    limit: how many questions are drawn, 0 for all.
+    seed: which ones; the draw hangs on it and on the questions' ids, not on their order.
+    """
+
+    __pydantic_config__ = STRICT
+    name: str
+    loader: str
+    path: str
+    limit: int
+    seed: int
+
+
+def load(settings: TaskSettings) -> list[Question]:
+    """Reads a task's questions, draws `limit` of them and leaves them in the file's order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the loader is unknown, the file is not of its form, two questions share an id, or there are fewer
+            questions than the limit asks for.
+    """
+    if settings.loader not in LOADERS:
+        raise ValueError(
+            f'task {settings.name!r}: expected a loader, one of {", ".join(sorted(LOADERS))}, got {settings.loader!r}; '
+            "mend 'loader' in the config"
+        )
+    questions = LOADERS[settings.loader](settings.path)
+    repeated = [question_id for question_id, count in Counter(q.id for q in questions).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f'{settings.path}: expected each question once, got {len(repeated)} ids twice or more, '
+            f'the first {repeated[0]!r}; delete the repetitions'
+        )
+    return [dataclasses.replace(question, task=settings.name) for question in _draw(questions, settings)]
+
+
+def _draw(questions: list[Question], settings: TaskSettings) -> list[Question]:
+    if not 0 <= settings.limit <= len(questions):
+        raise ValueError(
+            f'task {settings.name!r}: expected a limit of 0 (all) to {len(questions)} questions, '
+            f"got {settings.limit}; mend 'limit' in the config"
+        )
+    if settings.limit == 0:
+        return questions
+    ranked = sorted(questions, key=lambda question: seeds.stable_hash('draw', settings.seed, question.id))
+    drawn = {question.id for question in ranked[: settings.limit]}
+    return [question for question in questions if question.id in drawn]

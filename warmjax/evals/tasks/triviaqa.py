@@ -1,0 +1,188 @@
+"""TriviaQA: general knowledge with many aliases an answer (Joshi et al. 2017), and a wrong answer made for each.
+
+The data set has no wrong answers. The one given here is the right answer to another question of the file, of the same
+kind (a person, a place, a work, a year, ...) and, where there is one, of the same number of words; never a wording of
+the right answer, and never named in the question. It hangs on the question's id and on the file's other questions.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pydantic
+from etils import epath
+
+from warmjax import seeds
+from warmjax.evals.tasks import files
+from warmjax.evals.words import key
+from warmjax.records import Question
+
+_ASKS_PERSON = re.compile(r'\W*(who|whom|whose)\b', re.IGNORECASE)
+_ASKED = re.compile(r'\b(where|which|what)\b((?:\W+\w+){0,6})', re.IGNORECASE)
+_KINDS = {
+    'person': 'actor actress singer author writer poet composer artist painter king queen emperor president minister '
+    'politician scientist explorer player footballer cricketer golfer boxer driver director comedian saint',
+    'country': 'country nation kingdom',
+    'town': 'city town capital village port borough',
+    'region': 'state county island province continent region',
+    'water or mountain': 'river lake ocean sea canal mountain peak',
+    'work': 'film movie book novel song album play opera musical series programme show poem painting sitcom comedy',
+    'living thing': 'animal bird fish dog tree plant flower fruit vegetable insect breed creature',
+    'sport': 'sport game',
+    'colour': 'colour color',
+    'group': 'band company club team group airline brand newspaper party university',
+}
+_KIND_OF_NOUN = {
+    key(form)[0]: kind
+    for kind, nouns in _KINDS.items()
+    for noun in nouns.split()
+    for form in (noun, re.sub('y$', 'ies', noun))
+}
+
+
+_LATIN = re.compile(r"[A-Za-zÀ-ɏ0-9 .,'’&%!?:$-]+")
+
+
+class GoldenRow(files.Row):
+    """A row such as: id `test_7`, question `Which metal is liquid?`, golden_answers `["Mercury", "Hg"]`."""
+
+    id: files.Text
+    question: files.Text
+    golden_answers: files.Texts
+
+    @property
+    def answer(self) -> str:
+        """The file does not say which wording is the usual one, so the one most like the others stands for it."""
+        return central([files.unquoted(answer) for answer in self.golden_answers])
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        return self.golden_answers
+
+
+class AliasRow(files.Row):
+    """A row such as: qid `tqa_7`, question `Which metal is liquid?`, gold_answer `Mercury`, aliases `["Hg"]`."""
+
+    id: files.Text = pydantic.Field(alias='qid')
+    question: files.Text
+    gold_answer: files.Text
+    aliases: tuple[files.Text, ...]
+
+    @property
+    def answer(self) -> str:
+        return files.unquoted(self.gold_answer)
+
+
+class Entry(NamedTuple):
+    """A question with its right answer, before it has a wrong one."""
+
+    id: str
+    text: str
+    answer: str
+    aliases: tuple[str, ...]
+    keys: frozenset[tuple[str, ...]]
+    kind: str
+
+
+def load(path: epath.PathLike) -> list[Question]:
+    """Reads TriviaQA in either of two forms and makes a wrong answer for each question.
+
+    Raises:
+        ValueError: the file has other fields, rows are wrong, or there is no wrong answer to be had for a question.
+    """
+    entries = [_entry(row) for row in files.read(path, (GoldenRow, AliasRow))]
+    donors = _by_kind(entries)
+    return [_question(path, entry, donors) for entry in entries]
+
+
+def kind_of(question: str, answer: str) -> str:
+    """Names what a question asks for, by its answer (numbers) and by the words after `which` or `what`."""
+    if re.fullmatch(r'\W*[12]\d{3}s?\W*', answer):
+        return 'year'
+    if any(letter.isdigit() for word in key(answer) for letter in word):
+        return 'number'
+    asked = _ASKED.search(question)
+    if _ASKS_PERSON.match(question) or (asked is None and _ASKS_PERSON.search(question)):
+        return 'person'
+    if asked is None:
+        return 'other'
+    if asked[1].lower() == 'where':
+        return 'town'
+    nouns = (_KIND_OF_NOUN.get(word) for word in key(asked[2]))
+    return next((kind for kind in nouns if kind), 'other')
+
+
+def central(aliases: Sequence[str]) -> str:
+    """Returns the wording that is most like all the others: shares of common three-letter pieces, summed.
+
+    Wordings with brackets, in capitals or in another script stand back; of equals, the one with more words spelled
+    like a name wins, then the shortest, then the first.
+    """
+    latin = [alias for alias in aliases if _LATIN.fullmatch(alias)] or list(aliases)
+    usual = [alias for alias in latin if not alias.isupper()] or latin
+    pieces = [_pieces(alias) for alias in usual]
+    likeness = [sum(len(mine & other) / len(mine | other) for other in pieces) for mine in pieces]
+    capitals = [sum(word[0].isupper() and word[1:] == word[1:].lower() for word in alias.split()) for alias in usual]
+    return usual[max(range(len(usual)), key=lambda i: (round(likeness[i], 9), capitals[i], -len(usual[i]), -i))]
+
+
+def _pieces(alias: str) -> frozenset[str]:
+    padded = f' {alias.lower()} '
+    return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
+
+
+def _entry(row: GoldenRow | AliasRow) -> Entry:
+    aliases = tuple(dict.fromkeys(files.unquoted(alias) for alias in row.aliases))
+    keys = frozenset(words for alias in (row.answer, *aliases) if (words := key(alias)))
+    text = files.unquoted(row.question)
+    return Entry(f'triviaqa/{row.id}', text, row.answer, aliases, keys, kind_of(text, row.answer))
+
+
+def _by_kind(entries: Sequence[Entry]) -> dict[tuple, list[Entry]]:
+    """Sorts the entries into groups: by kind and number of words, by kind alone, and all together."""
+    groups = defaultdict(list)
+    for entry in entries:
+        for name in ((entry.kind, len(key(entry.answer))), (entry.kind,), ()):
+            groups[name].append(entry)
+    return groups
+
+
+def _question(path: epath.PathLike, entry: Entry, donors: dict[tuple, list[Entry]]) -> Question:
+    donor = next(_fitting(entry, donors), None)
+    if donor is None:
+        raise ValueError(
+            f'{path}: expected another question whose answer is wrong for {entry.id}, got none; add questions'
+        )
+    return Question(
+        id=entry.id,
+        task='triviaqa',
+        text=entry.text,
+        correct_answer=entry.answer,
+        incorrect_answer=donor.answer,
+        correct_aliases=tuple(alias for alias in entry.aliases if alias != entry.answer),
+        incorrect_aliases=tuple(a for a in donor.aliases if a != donor.answer and key(a) not in entry.keys),
+        answer_form='phrase',
+        metadata={'kind': entry.kind, 'incorrect_maker': f'the answer of {donor.id}'},
+    )
+
+
+def _fitting(entry: Entry, donors: dict[tuple, list[Entry]]) -> Iterator[Entry]:
+    """Yields the entries whose answer may stand as a wrong one, nearest kind first, in an order that the id draws."""
+    asked = key(entry.text)
+    for name in ((entry.kind, len(key(entry.answer))), (entry.kind,), ()):
+        group = donors[name]
+        start = seeds.stable_hash('triviaqa', entry.id) % max(len(group), 1)
+        for donor in group[start:] + group[:start]:
+            wrong = key(donor.answer)
+            if wrong and not donor.keys & entry.keys and not contains(asked, wrong) and not _overlaps(wrong, entry):
+                yield donor
+
+
+def contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
+    """Tells whether the words of `part` follow one another in `words`."""
+    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
+
+
+def _overlaps(wrong: tuple[str, ...], entry: Entry) -> bool:
+    return any(contains(wrong, right) or contains(right, wrong) for right in entry.keys)
