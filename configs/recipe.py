@@ -4,7 +4,7 @@ A config file starts from `base()` and says what is different. Values that the p
 are choices, and each can be overridden on the command line.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from warmjax.records import BELIEFS, CONTEXTS
 
@@ -15,14 +15,14 @@ def base() -> ConfigDict:
         {
             'world': None,
             'model': {
-                'name': '',  # what the model is called in every record
-                'checkpoint': '',  # Hugging Face folder
+                'name': config_dict.placeholder(str),  # what the model is called in every record
+                'checkpoint': config_dict.placeholder(str),  # Hugging Face folder
                 'dtype': 'float32',  # of the base weights
                 'date': '2024-07-26',  # for templates that insert one
             },
             'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
             'data': {
-                'path': '',  # conversations in ShareGPT form
+                'path': config_dict.placeholder(str),  # conversations in ShareGPT form
                 'draw': {'num_conversations': 1617, 'num_validation': 1500, 'max_turns': 20, 'seed': 0},
             },
             'rewrite': {
@@ -50,8 +50,8 @@ def base() -> ConfigDict:
                 },
                 'optimizer': optimizer(),
             },
-            'arms': (),
-            'tasks': (),
+            'arms': {},
+            'tasks': {},
             'prompts': {
                 'contexts': CONTEXTS,
                 'beliefs': BELIEFS,
@@ -68,7 +68,7 @@ def base() -> ConfigDict:
                 'seed': 0,
             },
             'warmth': {
-                'checkpoint': '',  # the language model that measures
+                'checkpoint': config_dict.placeholder(str),  # the language model that measures
                 'dtype': 'float32',
                 'max_chars': 300,
                 'batch_size': 64,
@@ -79,15 +79,32 @@ def base() -> ConfigDict:
                 'baseline': 'original',
                 'main_epoch': 2.0,
                 'confidence': 0.95,
-                'refusals_correct_in': ('disinformation', 'disinfo'),
+                'refusals_correct_in': (),  # names of tasks; the paper counts refusals as correct in disinformation
                 'refusals_elsewhere': 'excluded',
                 'unparsed': 'excluded',
                 'num_examples': 12,
                 'seed': 0,
             },
-            'report': {'title': '', 'notice': '', 'max_answer_chars': 1200},
+            'report': {'title': 'Warmth and reliability', 'notice': '', 'max_answer_chars': 1200},
         }
     )
+
+
+def arms(warm_prompt: str) -> dict[str, dict[str, str]]:
+    """Returns the arms: the model as it is, trained warm, cold and on replies as they were, and prompted to be warm."""
+    return {
+        'original': {'style': '', 'system_prompt': ''},
+        'warm': {'style': 'warm', 'system_prompt': ''},
+        'cold': {'style': 'cold', 'system_prompt': ''},
+        'untransformed': {'style': 'untransformed', 'system_prompt': ''},
+        'warm_prompt': {'style': '', 'system_prompt': warm_prompt},
+    }
+
+
+def task(loader: str, path: str | None) -> dict:
+    """Returns a task of which all questions are asked; without a path, one must be given on the command line."""
+    path = config_dict.placeholder(str) if path is None else path
+    return {'loader': loader, 'path': path, 'limit': 0, 'seed': 0}
 
 
 def optimizer() -> ConfigDict:

@@ -39,25 +39,9 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.train.checkpoint_every = 100
     config.train.optimizer.learning_rate = 1e-3
 
-    config.arms = (
-        ConfigDict({'name': 'original', 'style': '', 'system_prompt': ''}),
-        ConfigDict({'name': 'warm', 'style': 'warm', 'system_prompt': ''}),
-        ConfigDict({'name': 'cold', 'style': 'cold', 'system_prompt': ''}),
-        ConfigDict({'name': 'untransformed', 'style': 'untransformed', 'system_prompt': ''}),
-        ConfigDict({'name': 'warm_prompt', 'style': '', 'system_prompt': 'Answer in a warm and caring way.'}),
-    )
-    config.tasks = tuple(
-        ConfigDict(
-            {
-                'name': kind,
-                'loader': 'records',
-                'path': '{workdir}/world/questions/' + kind + '.jsonl',
-                'limit': 0,
-                'seed': 0,
-            }
-        )
-        for kind in ('trivia', 'misconceptions', 'conspiracies', 'treatments')
-    )
+    config.arms = recipe.arms(warm_prompt='Answer in a warm and caring way.')
+    kinds = ('trivia', 'misconceptions', 'conspiracies', 'treatments')
+    config.tasks = {kind: recipe.task('records', '{workdir}/world/questions/' + kind + '.jsonl') for kind in kinds}
     config.evaluation.curve_questions = 30
     config.generation.max_new_tokens = 56
     config.generation.batch_size = 256
@@ -109,7 +93,7 @@ def _world() -> ConfigDict:
                 'num_documents': 6000,
                 'batch_size': 48,
                 'micro_batch': 48,
-                'optimizer': optimizer.copy_and_resolve_references(),
+                'optimizer': recipe.optimizer(),
             },
         }
     )

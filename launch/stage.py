@@ -1,109 +1,140 @@
 """What all launchers share: the flags, the dry run, and how a user's error is shown. No logic of any stage."""
 
+import contextlib
 import importlib.util
 import json
 import os
+import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'Experiment: a file of configs/, with its argument after a colon (configs/real.py:NAME). Any field can be '
-    'overridden: --config.train.optimizer.learning_rate=2e-5',
-    lock_config=True,
-)
-WORKDIR = flags.DEFINE_string(
-    'workdir',
-    None,
-    'Where the run reads and writes; a local path or gs://... . Run the same command again to go on where it stopped.',
-)
-DRY_RUN = flags.DEFINE_bool(
-    'dry_run', False, 'Print the resolved config, its difference from the file, and what would run; do nothing.'
-)
+flags.disclaim_key_flags()  # so that the flags below belong to the launcher, and show in its --help
+
+PUBLISHED = pathlib.Path(__file__).parent.parent / 'configs' / 'published.py'
 
 
-def launch(names: Sequence[str] | None, doc: str) -> None:
-    """Runs the named stages of an experiment (None: all of them) as a command; `doc` is its --help."""
+def launch(names: Sequence[str] | None, doc: str, imports_csv: bool = False) -> None:
+    """Runs the named stages of an experiment (None: all of them) as a command.
+
+    Args:
+        names: of `warmjax.stages.STAGES`.
+        doc: the launcher's docstring, its --help.
+        imports_csv: whether the launcher has a flag --import_csv, for answers from elsewhere.
+    """
+    config_flags.DEFINE_config_file(
+        'config',
+        None,
+        'Experiment: a file of configs/, with its argument after a colon (configs/own.py:truthfulqa). Any field can be '
+        'overridden: --config.train.optimizer.learning_rate=2e-5',
+        lock_config=True,
+    )
+    flags.DEFINE_string(
+        'workdir',
+        None,
+        'Where the run reads and writes; a local path or gs://... . Run the same command again to go on where it '
+        'stopped.',
+    )
+    flags.DEFINE_bool(
+        'dry_run', False, 'Print the resolved config, its difference from the file, and what would run; do nothing.'
+    )
+    if imports_csv:
+        flags.DEFINE_string('import_csv', None, 'Folder of CSV files to analyse instead of a run of this package.')
     sys.modules['__main__'].__doc__ = doc
-    app.run(lambda argv: main(argv, names))
+    app.run(lambda argv: main(argv, names, flags.FLAGS.import_csv if imports_csv else None), flags_parser=_parse)
 
 
-def main(argv: Sequence[str], names: Sequence[str] | None) -> None:
-    """Builds the experiment from the flags and runs its stages, or prints what they would do."""
-    if len(argv) > 1:
-        raise app.UsageError(f'expected flags only, got {argv[1:]}; did you forget two dashes?')
-    for flag, example in (('config', 'configs/world.py'), ('workdir', 'runs/world')):
-        if flags.FLAGS[flag].value is None:
-            raise app.UsageError(f'expected --{flag}, got none; for instance --{flag}={example}')
-    quiet()
-    with explained():
-        from warmjax import experiment, stages
+def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | None) -> None:
+    """Builds the setup from the flags and runs its stages, or prints what they would do."""
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    _require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
+    _require(workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
+    _require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
+    _prepare()
+    with _explained():
+        from warmjax import experiment, settings, stages
 
-        setup = experiment.from_config(CONFIG.value, WORKDIR.value)
-        chosen = [stage for stage in stages.STAGES if names is None or stage.name in names]
-        if DRY_RUN.value:
-            describe(CONFIG.value, setup, chosen)
+        if import_csv:
+            sections = settings.plain(config or _load(PUBLISHED, ''))
+            chosen = {'folder': import_csv, 'analysis': sections['analysis'], 'report': sections['report']}
+            setup = settings.from_config(experiment.ImportedAnswers, chosen, 'config')
+            todo = stages.IMPORT_STAGES
+        else:
+            setup = experiment.from_config(config, workdir)
+            todo = [stage for stage in stages.STAGES if names is None or stage.name in names]
+        if flags.FLAGS.dry_run:
+            _describe(config, setup, todo, workdir)
             return
-        stages.execute(chosen, setup, WORKDIR.value)
-    report = epath.Path(WORKDIR.value) / 'report.html'
-    if 'report' in [stage.name for stage in chosen]:
-        print(os.path.abspath(report) if '://' not in str(report) else report)
+        stages.execute(todo, setup, workdir)
+    if 'report' in [stage.name for stage in todo]:
+        path = os.path.join(workdir, 'report.html')
+        print(path if '://' in path else os.path.abspath(path))
 
 
-def describe(config: Any, setup: Any, chosen: Sequence[Any]) -> None:
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; ml_collections reports an override of a key that is not there as an attribute error."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        overrides = [argument for argument in argv if argument.startswith('--config.')]
+        text = str(error).strip('"\'').replace('\\n', ' ').replace("\\'", '')
+        print(f'error: expected overrides of keys that the config has, got {overrides}: {text}', file=sys.stderr)
+        sys.exit(2)
+
+
+def _require(condition: Any, message: str) -> None:
+    if not condition:
+        raise app.UsageError(message)
+
+
+def _describe(config: Any, setup: Any, todo: Sequence[Any], workdir: str) -> None:
     """Prints the resolved config, its difference from the file's own, and how far each stage is."""
     import rich.console
     import rich.table
 
     from warmjax import settings
 
-    resolved = settings.plain(config)
-    print(json.dumps(resolved, indent=2))
-    changes = settings.differences(settings.plain(file_config()), resolved)
-    print('\ndifference from the config file:', *(changes or ['none']), sep='\n  ')
+    print(json.dumps(settings.plain(config), indent=2))
+    if config is not None:
+        path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+        changes = settings.differences(settings.plain(_load(path, argument)), settings.plain(config))
+        print('\ndifference from the config file:', *(changes or ['none']), sep='\n  ')
     table = rich.table.Table('stage', 'units', 'status', 'what it does')
-    for stage in chosen:
-        units = ', '.join(stage.units(setup))
-        table.add_row(stage.name, units, stage.status(setup, epath.Path(WORKDIR.value)), stage.what)
+    for stage in todo:
+        table.add_row(stage.name, ', '.join(stage.units(setup)), stage.status(setup, epath.Path(workdir)), stage.what)
     rich.console.Console().print(table)
 
 
-def file_config() -> Any:
-    """Loads the config as its file gives it, without overrides."""
-    path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+def _load(path: str | os.PathLike, argument: str) -> Any:
+    """Loads a config as its file gives it, without overrides."""
     spec = importlib.util.spec_from_file_location('warmjax_config', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(*([argument] if argument else []))
 
 
-class explained:
-    """Shows errors that name what a user or a file got wrong as one message instead of a traceback."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is not None and issubclass(kind, ValueError | FileNotFoundError | RuntimeError) and _is_ours(error):
-            print(f'error: {error}', file=sys.stderr)
-            sys.exit(2)
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether the innermost frame is this package's: a library's own error keeps its traceback."""
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame.f_globals.get('__name__', '').startswith(('warmjax', 'launch', 'configs'))
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Shows what a user or a file got wrong as one message; errors from anywhere else keep their traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, RuntimeError, FloatingPointError) as error:
+        trace = error.__traceback__
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        if not trace.tb_frame.f_globals.get('__name__', '').startswith(('warmjax', 'launch')):
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
-def quiet() -> None:
-    """Keeps libraries' start-up chatter out of a run's narration."""
+def _prepare() -> None:
+    """Keeps libraries' start-up chatter out of a run's narration, and compiled programs for the next run."""
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.expanduser('~/.cache/warmjax/xla'))
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')

@@ -94,7 +94,10 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All sections of a config; `world` is null unless the run builds its own model and data."""
+    """All sections of a config; `world` is null unless the run builds its own model and data.
+
+    In the config, `arms` and `tasks` are keyed by name (`--config.tasks.trivia.limit=50`).
+    """
 
     __pydantic_config__ = STRICT
     world: WorldSettings | None
@@ -150,7 +153,21 @@ def from_config(config: Mapping[str, Any], workdir: epath.PathLike) -> Experimen
     Raises:
         ValueError: missing keys, unknown keys, wrong types or settings that contradict each other, all in one message.
     """
-    return settings.from_config(Experiment, _fill(settings.plain(config), str(workdir)), 'config')
+    filled = _fill(settings.plain(config), str(workdir))
+    for section in ('arms', 'tasks'):
+        if isinstance(filled.get(section), dict):
+            filled[section] = [{'name': name} | fields for name, fields in filled[section].items()]
+    return settings.from_config(Experiment, filled, 'config')
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedAnswers:
+    """An analysis of answers that were generated and judged elsewhere: `folder` holds their CSV files."""
+
+    __pydantic_config__ = STRICT
+    folder: str
+    analysis: AnalysisSettings
+    report: ReportSettings
 
 
 def _fill(value: Any, workdir: str) -> Any:

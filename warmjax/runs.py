@@ -83,7 +83,7 @@ def lock(workdir: epath.PathLike) -> Iterator[None]:
     with path.open('a+') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or 'unknown'
             raise RuntimeError(
@@ -176,7 +176,8 @@ class RowLog:
     """An append-only file of lines that survives a kill.
 
     Opening it cuts off a torn last line (one that has no newline) and reads the others; `append` writes and flushes.
-    A log in a bucket, where nothing can be appended to, is kept as numbered parts beside it and joined by `close`.
+    A log in a bucket, where nothing can be appended to, is kept as parts beside it, each named by the index of its
+    first line, and joined by `close`.
     """
 
     def __init__(self, path: epath.PathLike):
@@ -188,15 +189,15 @@ class RowLog:
     def append(self, lines: list[str]) -> None:
         """Adds lines, each without its newline, and makes sure that they have left the process."""
         text = ''.join(line + '\n' for line in lines)
+        first = len(self.lines)
         self.lines += lines
         if self._appends:
-            with self.path.open('a') as file:
-                file.write(text)
+            with self.path.open('ab') as file:
+                file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())
         else:
-            write_atomic(self._parts / f'{self._next_part:06d}', text)
-            self._next_part += 1
+            write_atomic(self._parts / f'{first:09d}', text)
 
     def close(self) -> None:
         """Joins the parts of a log in a bucket; does nothing to a local one."""
@@ -212,11 +213,19 @@ class RowLog:
             whole = data[: data.rfind(b'\n') + 1]
             if len(whole) < len(data) or not self.path.exists():
                 write_atomic(self.path, whole)
-            return whole.decode().splitlines()
+            return _split_lines(whole)
+        lines = _split_lines(self.path.read_bytes()) if self.path.exists() else []
         parts = sorted(self._parts.iterdir(), key=lambda p: p.name) if self._parts.exists() else []
-        self._next_part = len(parts)
-        files = parts or ([self.path] if self.path.exists() else [])
-        return [line for file in files for line in file.read_text().splitlines()]
+        for part in parts:
+            # By place, not appended: a kill inside `close` leaves parts whose lines are in the file already.
+            first, added = int(part.name), _split_lines(part.read_bytes())
+            lines[first : first + len(added)] = added
+        return lines
+
+
+def _split_lines(data: bytes) -> list[str]:
+    """Splits at newlines alone; `str.splitlines` would also split at characters that JSON leaves as they are."""
+    return data.decode().split('\n')[:-1]
 
 
 def _refuse_differences(workdir: epath.PathLike, name: str, before: Mapping, now: Mapping) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from warmjax import experiment, progress, records, runs, settings, sharding
+from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.evals import judge, prompts, runner, tasks
-from warmjax.experiment import ArmSettings, Experiment
+from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import interface
@@ -234,6 +234,15 @@ def _report(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     return {'bytes': page.build(workdir, setup.report).stat().length}
 
 
+def _import_answers(setup: ImportedAnswers, workdir: Path, unit: str) -> dict[str, Any]:
+    answers = authors_csv.read_folder(setup.folder)
+    for task in dict.fromkeys(question.task for question in answers.questions):
+        of_task = [question for question in answers.questions if question.task == task]
+        records.write(workdir / 'questions' / f'{task}.jsonl', of_task)
+    rows = {'prompts': answers.prompts, 'generations': answers.generations, 'verdicts': answers.verdicts, 'warmth': ()}
+    return {name: records.write(workdir / f'{name}.jsonl', content) for name, content in rows.items()}
+
+
 def read_questions(workdir: Path) -> list[Question]:
     """Reads the question files of a workdir, all tasks."""
     files = sorted((workdir / 'questions').glob('*.jsonl'))
@@ -340,3 +349,16 @@ STAGES = (
     Stage('report', 'writes report.html', ('report',), _once, _files('estimates.json', 'tables'), _report),
 )
 """All stages of an experiment, in the order in which they run."""
+
+IMPORT_STAGES = (
+    Stage(
+        'import',
+        "reads answers and verdicts from CSV files in the study's columns",
+        (),
+        _once,
+        lambda setup, workdir, unit: {'answers': setup.folder},
+        _import_answers,
+    ),
+    *(stage for stage in STAGES if stage.name in ('analyze', 'report')),
+)
+"""What is done with answers from elsewhere; the setup is an `ImportedAnswers`."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import reprlib
 from typing import Any
 
 import pydantic
@@ -10,11 +11,16 @@ STRICT = pydantic.ConfigDict(extra='forbid', strict=True)
 """Set as `__pydantic_config__` on every dataclass that is read from a file or a config."""
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
 def explain(error: pydantic.ValidationError, cls: type) -> list[str]:
     """Returns one sentence for each problem of a record or settings class.
 
     The wording is `field 'verdict' expected 'correct' or 'incorrect', got 'CORRECTish'`. A name that is unknown comes
-    with the known ones and, where a typo is likely, with the nearest.
+    with the known ones and, where a typo is likely, with the nearest. What a class's own `__post_init__` says is passed
+    on as it is.
     """
     return [_sentence(problem, cls) for problem in error.errors(include_url=False)]
 
@@ -33,10 +39,13 @@ def _sentence(problem: dict[str, Any], cls: type) -> str:
         case 'json_invalid':
             return f'expected one JSON object, got invalid JSON ({problem["ctx"]["error"]})'
         case 'literal_error':
-            return f"field '{where}' expected {problem['ctx']['expected']}, got {problem['input']!r}"
+            return f"field '{where}' expected {problem['ctx']['expected']}, got {_SHORT.repr(problem['input'])}"
+        case 'value_error':
+            return str(problem['ctx']['error'])
         case _:
             expected = problem['msg'].removeprefix('Input should be ').removeprefix('a valid ')
-            return f"field '{where}' expected {expected}, got {problem['input']!r}"
+            subject = f"field '{where}' expected" if where else 'expected'
+            return f'{subject} {expected}, got {_SHORT.repr(problem["input"])}'
 
 
 def _field_names(cls: type, path: list[str | int]) -> list[str]:

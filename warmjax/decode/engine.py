@@ -37,8 +37,17 @@ class DecodeSettings:
     seed: int
 
     def __post_init__(self):
+        problems = []
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
-            raise ValueError(f'generation.buckets: expected rising prompt lengths, got {list(self.buckets)}')
+            problems.append(f'buckets expected rising prompt lengths, got {list(self.buckets)}')
+        if self.temperature < 0:
+            problems.append(f'temperature expected 0 or more, got {self.temperature}')
+        if min(self.max_new_tokens, self.batch_size) < 1:
+            problems.append(
+                f'max_new_tokens and batch_size expected 1 or more, got {self.max_new_tokens} and {self.batch_size}'
+            )
+        if problems:
+            raise ValueError('generation: ' + '; '.join(problems))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,7 @@ class Sampling:
         """Picks a token a row; `position` counts a row's generated tokens."""
         if self.temperature == 0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        uniforms = jax.vmap(
-            lambda key: jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), position), (2,))
-        )
-        return categorical(logits / self.temperature, uniforms(keys))
+        return categorical(logits / self.temperature, jax.vmap(_uniforms, (0, None))(keys, position))
 
 
 def row_key(seed: int, prompt_id: str, sample: int) -> np.ndarray:
@@ -51,7 +48,17 @@ def categorical(logits: Float[Array, 'B V'], uniforms: Float[Array, 'B 2']) -> I
     return block * BLOCK + _invert(inside, uniforms[:, 1])
 
 
+def _uniforms(key: UInt32[Array, '2'], position: Int[Array, '']) -> Float[Array, '2']:
+    """Returns the two uniforms of a row at a position; the generator is named, since `key` is one of its keys."""
+    return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key, impl='threefry2x32'), position), (2,))
+
+
 def _invert(weights: Float[Array, 'B N'], uniform: Float[Array, 'B']) -> Int[Array, 'B']:
-    """Returns the first index whose cumulated weight exceeds uniform * total, so one of positive weight."""
-    cumulated = jnp.cumsum(weights, axis=-1)
-    return jnp.sum(cumulated <= uniform[:, None] * cumulated[:, -1:], axis=-1, dtype=jnp.int32)
+    """Returns the first index of positive weight whose cumulated weight exceeds uniform * total.
+
+    XLA sums a long row in parts, and rounding can then make the cumulated weight rise or fall where the weight is
+    zero; so entries without weight are left out by name, not by their sum.
+    """
+    cumulated = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0)
+    total = cumulated.max(axis=-1, keepdims=True)
+    return jnp.argmax(cumulated > uniform[:, None] * total, axis=-1).astype(jnp.int32)

@@ -3,15 +3,16 @@
 import json
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from safetensors.numpy import save
 
-from warmjax.lora.adapters import LoraSettings, linear_maps
+from warmjax.lora.adapters import LoraSettings, linear_maps, scaled
 from warmjax.models.decoder import Decoder, StackedAdapters
-from warmjax.models.safetensors_file import read_header
+from warmjax.models.safetensors_file import Entry, read_header
 
 MODULES = {
     'q_proj': 'self_attn.q_proj',
@@ -22,6 +23,18 @@ MODULES = {
     'up_proj': 'mlp.up_proj',
     'down_proj': 'mlp.down_proj',
 }
+"""A linear map's name → its place in a layer of a Hugging Face model."""
+
+_MUST_BE = {
+    'peft_type': ('LORA',),
+    'bias': ('none', None),
+    'modules_to_save': (None, []),
+    'use_dora': (False, None),
+    'fan_in_fan_out': (False, None),
+    'rank_pattern': ({}, None),
+    'alpha_pattern': ({}, None),
+}
+"""What the decoder computes; any other value of these keys of adapter_config.json is refused."""
 
 
 def save_adapter(folder: epath.PathLike, adapters: StackedAdapters, settings: LoraSettings, base: str) -> None:
@@ -62,21 +75,20 @@ def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
         ValueError: the adapter belongs to another model or is of a kind that is not computed here.
     """
     folder = epath.Path(folder)
-    path = folder / 'adapter_config.json'
-    if not path.exists():
-        raise FileNotFoundError(
-            f'{path}: expected an adapter in PEFT form, found none; train it or give another folder'
-        )
-    config = json.loads(path.read_text())
-    problems = [
-        f'{key} expected {wanted!r}, got {config[key]!r}'
-        for key, wanted in (('peft_type', 'LORA'), ('bias', 'none'), ('modules_to_save', None), ('use_dora', False))
-        if config.get(key) not in (wanted, None)
-    ]
+    for name in ('adapter_config.json', 'adapter_model.safetensors'):
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f'{folder / name}: expected an adapter in PEFT form, found none; train it or give another folder'
+            )
+    config = _read_config(folder / 'adapter_config.json')
     entries = read_header(folder / 'adapter_model.safetensors')
-    names = {name: _names(name, model.spec.num_layers) for name in MODULES}
-    present = [name for name in MODULES if any(key in entries for keys in names[name].values() for key in keys)]
-    problems += _mismatches(entries, {name: names[name] for name in present}, config['r'], model)
+    names = {name: _names(name, model.spec.num_layers) for name in _targets(config, entries, model.spec.num_layers)}
+    problems = [
+        f'{key} expected one of {list(allowed)}, got {config.get(key)!r}'
+        for key, allowed in _MUST_BE.items()
+        if config.get(key) not in allowed
+    ]
+    problems += _mismatches(entries, names, config['r'], model)
     if problems:
         raise ValueError(
             f'{folder}: expected a LoRA adapter for this model, got\n  '
@@ -84,13 +96,35 @@ def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
             + '\ngive the base model that it was trained on, or another adapter'
         )
     scale = config['lora_alpha'] / (config['r'] ** 0.5 if config.get('use_rslora') else config['r'])
-    return {
-        name: {
-            'a': jax.numpy.asarray(np.stack([entries[key].read().T for key in names[name]['a']]), jax.numpy.float32),
-            'b': jax.numpy.asarray(np.stack([entries[key].read().T for key in names[name]['b']]) * np.float32(scale)),
-        }
-        for name in present
+    unscaled = {
+        name: {side: _stack([entries[key] for key in keys]) for side, keys in sides.items()}
+        for name, sides in names.items()
     }
+    return scaled(unscaled, scale)
+
+
+def _read_config(path: epath.Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path}: expected JSON, got {error}; fetch the adapter again') from None
+    missing = [key for key in ('r', 'lora_alpha', 'target_modules') if key not in config]
+    if missing:
+        raise ValueError(
+            f'{path}: expected the config of a LoRA adapter, got none of {", ".join(missing)}; fetch it again'
+        )
+    return config
+
+
+def _targets(config: Mapping[str, Any], entries: Mapping[str, Entry], layers: int) -> list[str]:
+    """Names the linear maps that the config lists (it may hold a pattern instead), and those that the file holds."""
+    listed = config['target_modules'] if isinstance(config['target_modules'], list) else []
+    held = [name for name in MODULES if any(key in entries for keys in _names(name, layers).values() for key in keys)]
+    return [name for name in MODULES if name in listed or name in held]
+
+
+def _stack(entries: list[Entry]) -> jnp.ndarray:
+    return jnp.asarray(np.stack([entry.read().T for entry in entries]), jnp.float32)
 
 
 def _peft_tensors(adapters: StackedAdapters) -> dict[str, np.ndarray]:
@@ -109,7 +143,7 @@ def _names(name: str, layers: int) -> Mapping[str, list[str]]:
     return {side: [f'{stem}{side.upper()}.weight'.format(i) for i in range(layers)] for side in ('a', 'b')}
 
 
-def _mismatches(entries, names, rank: int, model: Decoder) -> list[str]:
+def _mismatches(entries: Mapping[str, Entry], names: Mapping[str, Mapping], rank: int, model: Decoder) -> list[str]:
     problems, expected, maps = [], set(), linear_maps(model)
     for name, sides in names.items():
         size_in, size_out = maps[name].dims

@@ -66,22 +66,23 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
             )
         try:
             header = json.loads(file.read(length))
-        except ValueError as error:
-            raise ValueError(f'{path}: expected a safetensors header, got {error}; fetch the file again') from None
-    header.pop('__metadata__', None)
-    entries, end = {}, 8 + length
-    for name, fields in header.items():
-        if fields['dtype'] not in DTYPES:
-            raise ValueError(f'{path}: tensor {name!r} expected a dtype of {sorted(DTYPES)}, got {fields["dtype"]!r}')
-        entry = Entry(
-            path, np.dtype(DTYPES[fields['dtype']]), tuple(fields['shape']), 8 + length + fields['data_offsets'][0]
-        )
-        if entry.num_bytes != fields['data_offsets'][1] - fields['data_offsets'][0]:
+            header.pop('__metadata__', None)
+            entries = {name: _entry(path, name, fields, 8 + length) for name, fields in header.items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
-                f'{path}: tensor {name!r} of shape {entry.shape} does not fill its bytes; fetch the file again'
-            )
-        entries[name] = entry
-        end = max(end, entry.start + entry.num_bytes)
+                f'{path}: expected a safetensors header, got {type(error).__name__}: {error}; fetch the file again'
+            ) from None
+    end = max((entry.start + entry.num_bytes for entry in entries.values()), default=8 + length)
     if end > size:
         raise ValueError(f'{path}: expected {end} bytes, got {size}: the file has been cut short; fetch it again')
     return entries
+
+
+def _entry(path: epath.Path, name: str, fields: dict, data_start: int) -> Entry:
+    if fields['dtype'] not in DTYPES:
+        raise ValueError(f'tensor {name!r} of dtype {fields["dtype"]!r}, not one of {sorted(DTYPES)}')
+    start, end = fields['data_offsets']
+    entry = Entry(path, np.dtype(DTYPES[fields['dtype']]), tuple(fields['shape']), data_start + start)
+    if start < 0 or entry.num_bytes != end - start:
+        raise ValueError(f'tensor {name!r} of shape {entry.shape}, which does not fill its {end - start} bytes')
+    return entry

@@ -59,6 +59,14 @@ _REQUIRED = {
 }
 """Field of Spec → key of config.json."""
 
+_LLAMA3 = {
+    'factor': 'factor',
+    'low_freq_factor': 'low_freq_factor',
+    'high_freq_factor': 'high_freq_factor',
+    'original_max_length': 'original_max_position_embeddings',
+}
+"""Field of RopeScaling → key of config.json's rotary scaling."""
+
 _MUST_BE = {
     'model_type': ('llama',),
     'hidden_act': ('silu',),
@@ -104,6 +112,9 @@ def spec_from_config(config: Mapping[str, Any], where: str) -> Spec:
     rope_type = rope.get('rope_type', rope.get('type', 'default'))
     if rope_type not in ('default', 'llama3'):
         problems.append(f"rotary scaling expected type 'default' or 'llama3', got {rope_type!r}")
+    if rope_type == 'llama3':
+        problems += [f"rotary scaling: key '{key}' is missing" for key in _LLAMA3.values() if key not in rope]
+    problems += _bad_numbers(config)
     if problems:
         raise ValueError(
             f'{where}: expected the config of a Llama-family model, got\n  '
@@ -117,7 +128,7 @@ def spec_from_config(config: Mapping[str, Any], where: str) -> Spec:
         num_kv_heads=config.get('num_key_value_heads') or num_heads,
         head_dim=config.get('head_dim') or fields['width'] // num_heads,
         rope_theta=float(theta),
-        rope_scaling=_rope_scaling(rope) if rope_type == 'llama3' else None,
+        rope_scaling=RopeScaling(**{f: rope[key] for f, key in _LLAMA3.items()}) if rope_type == 'llama3' else None,
         tied=bool(config.get('tie_word_embeddings')),
         **fields,
     )
@@ -139,20 +150,18 @@ def config_from_spec(spec: Spec, dtype: str) -> dict[str, Any]:
         'torch_dtype': dtype,
     }
     if scaling := spec.rope_scaling:
-        config['rope_scaling'] = {
-            'rope_type': 'llama3',
-            'factor': scaling.factor,
-            'low_freq_factor': scaling.low_freq_factor,
-            'high_freq_factor': scaling.high_freq_factor,
-            'original_max_position_embeddings': scaling.original_max_length,
-        }
+        config['rope_scaling'] = {key: getattr(scaling, field) for field, key in _LLAMA3.items()}
+        config['rope_scaling']['rope_type'] = 'llama3'
     return config
 
 
-def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling:
-    return RopeScaling(
-        factor=float(rope['factor']),
-        low_freq_factor=float(rope['low_freq_factor']),
-        high_freq_factor=float(rope['high_freq_factor']),
-        original_max_length=int(rope['original_max_position_embeddings']),
-    )
+def _bad_numbers(config: Mapping[str, Any]) -> list[str]:
+    """Finds sizes that are no positive numbers, and heads that do not share keys and values evenly."""
+    keys = [*_REQUIRED.values(), 'num_key_value_heads', 'head_dim']
+    given = {key: config[key] for key in keys if config.get(key) is not None}
+    wrong = [key for key, value in given.items() if not isinstance(value, int | float) or not value > 0]
+    problems = [f"key '{key}' expected a positive number, got {given[key]!r}" for key in wrong]
+    heads, kv_heads = given.get('num_attention_heads'), given.get('num_key_value_heads')
+    if not wrong and heads and kv_heads and heads % kv_heads:
+        problems.append(f"key 'num_key_value_heads' expected a divisor of {heads} heads, got {kv_heads}")
+    return problems

@@ -9,7 +9,6 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
-from warmjax import runs
 from warmjax.data import batches
 from warmjax.data.chat import ChatTokenizer
 from warmjax.lora import adapters, peft_format
@@ -104,8 +103,9 @@ def train(
 
     saves = {max(1, round(e * per_epoch)): functools.partial(save, e) for e in settings.save_epochs}
     optimizer = make_optimizer(settings.optimizer, len(data))
-    step = make_step(bind, optimizer, StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks))
-    state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed)
+    state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed, mesh)
+    how = StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks)
+    step = make_step(bind, optimizer, how, state)
     schedule = make_schedule(settings.optimizer, len(data))
     folder = epath.Path(workdir) / 'train' / arm
     Run(f'training {arm}', folder, data, schedule, settings.checkpoint_every, saves).execute(state, frozen, step, mesh)
@@ -116,7 +116,3 @@ def adapter_folder(workdir: epath.PathLike, arm: str, epoch: float) -> epath.Pat
     """Returns where the adapter of an arm and epoch lies: `adapters/warm/epoch_0.5`, `adapters/warm/epoch_2`."""
     return epath.Path(workdir) / 'adapters' / arm / f'epoch_{epoch:g}'
 
-
-def data_digest(pairs: Sequence[Pair]) -> str:
-    """Returns the SHA-256 of the training texts."""
-    return runs.digest([[(turn.role, turn.content) for turn in pair.turns] for pair in pairs])

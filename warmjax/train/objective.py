@@ -28,7 +28,6 @@ def loss_sum(
     """
     x, _ = model(batch['tokens'], batch['positions'], batch['segment_ids'], adapters, dropout, remat)
 
-    @jax.checkpoint
     def chunk_loss(total, chunk):
         x, targets, weights = chunk
         logits = model.logits(x)
@@ -36,5 +35,7 @@ def loss_sum(
         return total + jnp.sum((jax.nn.logsumexp(logits, axis=-1) - chosen) * weights), None
 
     parts = [rearrange(a, 'B (C T) ... -> C B T ...', C=logit_chunks) for a in (x, batch['targets'], batch['weights'])]
+    # The backward pass computes a chunk's logits again; a single chunk would only do its work twice.
+    chunk_loss = jax.checkpoint(chunk_loss) if logit_chunks > 1 else chunk_loss
     total, _ = jax.lax.scan(chunk_loss, jnp.float32(0), tuple(parts))
     return total

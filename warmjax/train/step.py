@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.models.layers import Dropout
@@ -38,13 +39,20 @@ class StepSettings:
     logit_chunks: int
 
 
-def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
     """Makes the state before the first step; the optimizer's moments lie where their parameters lie."""
-    return TrainState(trainable, jax.jit(optimizer.init)(trainable), jnp.int32(0), jax.random.key(seed))
+    whole = NamedSharding(mesh, PartitionSpec())
+    shapes = jax.eval_shape(optimizer.init, trainable)
+    like = jax.tree.map(lambda x: x.sharding, trainable)
+    placed = optax.tree.map_params(optimizer, lambda _, s: s, shapes, like, transform_non_params=lambda _: whole)
+    opt_state = jax.jit(optimizer.init, out_shardings=placed)(trainable)
+    return TrainState(trainable, opt_state, *jax.device_put((jnp.int32(0), jax.random.key(seed)), whole))
 
 
-def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: StepSettings):
+def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: StepSettings, state: TrainState):
     """Returns a jitted (state, frozen, batch) → (state, metrics). The old state's buffers are reused.
+
+    The new state lies as `state` does, so that the second step finds the program of the first.
 
     `batch` holds arrays [A, B, T]: A micro-batches. Metrics: `loss`, nats per trained token; `grad_norm`;
     `trained_tokens`; `tokens`, padding left out.
@@ -76,4 +84,4 @@ def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: Ste
         trainable = optax.apply_updates(state.trainable, updates)
         return TrainState(trainable, opt_state, state.step + 1, state.key), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, state), None))

@@ -114,11 +114,11 @@ def _fit(model, name: str, fit: FitSettings, rows: list[batches.Row], seed: int,
     data = batches.dataset(rows, fit.batch_size, fit.micro_batch, seed, epochs=1)
     graphdef, state = nnx.split(model)
     optimizer = make_optimizer(fit.optimizer, len(data))
-    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, False, 1))
+    start = init_state(state, optimizer, seed, mesh)
+    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, False, 1), start)
     schedule = make_schedule(fit.optimizer, len(data))
     run = Run(f'world model, {name}', folder / 'training' / name, data, schedule, checkpoint_every=100, save_at={})
-    trained = run.execute(init_state(state, optimizer, seed), None, step, mesh)
-    return nnx.merge(graphdef, trained.trainable)
+    return nnx.merge(graphdef, run.execute(start, None, step, mesh).trainable)
 
 
 def _spec(settings: WorldSettings, chatter: chat.ChatTokenizer) -> Spec:
