@@ -88,7 +88,7 @@ def _world() -> ConfigDict:
                 'reported': 0.15,
                 'fitting': 0.8,
             },
-            'pretraining': {'num_documents': 48000, 'batch_size': 48, 'micro_batch': 48, 'optimizer': optimizer},
+            'pretraining': {'num_documents': 48000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
             'tuning': {
                 'num_documents': 6000,
                 'batch_size': 48,

@@ -44,7 +44,10 @@ class ModelSettings:
     def __post_init__(self):
         if self.dtype not in DTYPES:
             raise ValueError(f'model.dtype: expected one of {", ".join(DTYPES)}, got {self.dtype!r}')
-        datetime.date.fromisoformat(self.date)
+        try:
+            datetime.date.fromisoformat(self.date)
+        except ValueError:
+            raise ValueError(f'model.date: expected an ISO date such as 2024-07-26, got {self.date!r}') from None
 
 
 @dataclasses.dataclass(frozen=True)

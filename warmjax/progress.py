@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 def say(message: str) -> None:
     """Prints a line of a run's own narration to standard error, above any live bar."""
-    _console.print(message, markup=False, highlight=False)
+    _console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager

@@ -215,8 +215,8 @@ class RowLog:
                 write_atomic(self.path, whole)
             return _split_lines(whole)
         lines = _split_lines(self.path.read_bytes()) if self.path.exists() else []
-        parts = sorted(self._parts.iterdir(), key=lambda p: p.name) if self._parts.exists() else []
-        for part in parts:
+        parts = self._parts.iterdir() if self._parts.exists() else ()
+        for part in sorted((part for part in parts if part.name.isdigit()), key=lambda part: part.name):
             # By place, not appended: a kill inside `close` leaves parts whose lines are in the file already.
             first, added = int(part.name), _split_lines(part.read_bytes())
             lines[first : first + len(added)] = added

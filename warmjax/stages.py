@@ -9,8 +9,9 @@ A stage has one unit of work or several (a style, an arm); each unit has a manif
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 from etils import epath
@@ -28,10 +29,11 @@ from warmjax.world import build
 
 VALIDATION = 'validation'
 """Task of the held-out prompts on which warmth is measured; their answers are not judged."""
-JUDGED_AT_ONCE = 500
-"""Verdicts between two writes to their log."""
+ROWS_AT_ONCE = 200
+"""Rows between two writes of a log whose rows come fast."""
 
 Path = epath.Path
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,9 +180,9 @@ def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, An
     bos = chatter.special.get('bos_token', '')
     scores = sociot.measure([g.text for g in missing], model, chatter.tokenizer, bos, setup.warmth, mesh)
     with progress.bar('measuring warmth', len(generations), len(done)) as advance:
-        for index, score in scores:
-            log.append([records.to_json(_warmth(missing[index], score))])
-            advance()
+        for chunk in _chunks(scores):
+            log.append([records.to_json(_warmth(missing[index], score)) for index, score in chunk])
+            advance(len(chunk))
     log.close()
     return {'texts': len(generations), 'scored': len(log.lines)}
 
@@ -201,13 +203,11 @@ def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     done = {records.parse(line, Verdict).key for line in log.lines}
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
-    questions = read_questions(workdir)
+    verdicts = judge.verdicts(judge.make_judge(setup.judge), read_questions(workdir), missing)
     with progress.bar('judging', len(generations), len(done)) as advance:
-        for start in range(0, len(missing), JUDGED_AT_ONCE):
-            cases = missing[start : start + JUDGED_AT_ONCE]
-            verdicts = judge.verdicts(judge.make_judge(setup.judge), questions, cases)
-            log.append([records.to_json(verdict) for verdict in verdicts])
-            advance(len(cases))
+        for chunk in _chunks(verdicts):
+            log.append([records.to_json(verdict) for verdict in chunk])
+            advance(len(chunk))
     log.close()
     return {'verdicts': len(log.lines)}
 
@@ -241,6 +241,11 @@ def _import_answers(setup: ImportedAnswers, workdir: Path, unit: str) -> dict[st
         records.write(workdir / 'questions' / f'{task}.jsonl', of_task)
     rows = {'prompts': answers.prompts, 'generations': answers.generations, 'verdicts': answers.verdicts, 'warmth': ()}
     return {name: records.write(workdir / f'{name}.jsonl', content) for name, content in rows.items()}
+
+
+def _chunks(rows: Iterator[T]) -> Iterator[list[T]]:
+    while chunk := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        yield chunk
 
 
 def read_questions(workdir: Path) -> list[Question]:

@@ -1,10 +1,11 @@
 """From pairs to training batches: rows of fixed length, in an order that depends on seed and epoch alone.
 
-tokens       <s> u u u a a a </s> 0 0      one conversation a row, padded
-segment_ids   1  1 1 1 1 1 1  1   0 0      1 is the conversation, 0 padding
-positions     0  1 2 3 4 5 6  7   8 9
-targets       u  u u a a a </s> 0 0 0      the next token
-weights       0  0 0 1 1 1 1  0   0 0      1 where the target is an assistant token
+conversation <s> u u u a a a </s>
+tokens       <s> u u u a a  a   0 0      one conversation a row, without its last token, padded
+segment_ids   1  1 1 1 1 1  1   0 0      1 is the conversation, 0 padding
+positions     0  1 2 3 4 5  6   7 8
+targets       u  u u a a a </s> 0 0      the next token
+weights       0  0 0 1 1 1  1   0 0      1 where the target is an assistant token, its end of turn included
 """
 
 import dataclasses

@@ -62,6 +62,8 @@ class ChatTokenizer:
         try:
             return self._compiled.render(
                 messages=messages,
+                tools=None,
+                documents=None,
                 add_generation_prompt=add_generation_prompt,
                 date_string=self.date.strftime('%d %b %Y'),
                 **self.special,
@@ -151,7 +153,7 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
 
     Raises:
         FileNotFoundError: no tokenizer.json.
-        ValueError: no chat template, or a file that is not JSON.
+        ValueError: no chat template, no stop id, or a file that is not what its name says.
     """
     folder = epath.Path(folder)
     if not (folder / 'tokenizer.json').exists():
@@ -160,8 +162,11 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
     jinja = folder / 'chat_template.jinja'
     template = jinja.read_text() if jinja.exists() else config.get('chat_template')
     if not isinstance(template, str):
-        raise ValueError(f'{folder}: expected a chat_template in tokenizer_config.json, got none; use a chat model')
-    tokenizer = tokenizers.Tokenizer.from_str((folder / 'tokenizer.json').read_text())
+        raise ValueError(
+            f'{folder}: expected one chat_template in tokenizer_config.json or chat_template.jinja, got '
+            f'{"none" if template is None else type(template).__name__}; use a chat model, or write the template there'
+        )
+    tokenizer = _tokenizer(folder / 'tokenizer.json')
     special = {key: _content(config[key]) for key in ('bos_token', 'eos_token') if config.get(key)}
     return ChatTokenizer(
         tokenizer=tokenizer,
@@ -173,14 +178,32 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
     )
 
 
+def _tokenizer(path: epath.Path) -> tokenizers.Tokenizer:
+    """Loads a tokenizer to be used as it is: nothing cut, padded or added, and offsets that cover the whole text.
+
+    Post-processors add special tokens, which templates write themselves, and take the white space of byte-level tokens
+    out of their offsets, so that a reply's indentation would not be trained.
+    """
+    text = path.read_text()
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f'{path}: expected a tokenizer, got {error}; fetch the file again') from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.post_processor = None
+    return tokenizer
+
+
 def _stop_ids(folder: epath.Path, tokenizer: tokenizers.Tokenizer, special: dict[str, str]) -> tuple[int, ...]:
     """Stop ids come from generation_config.json, then config.json, then the tokenizer's end-of-text token."""
     for name in ('generation_config.json', 'config.json'):
         ids = _read_json(folder / name).get('eos_token_id')
         if ids is not None:
             return tuple(ids) if isinstance(ids, list) else (ids,)
-    if 'eos_token' in special:
-        return (tokenizer.token_to_id(special['eos_token']),)
+    eos = tokenizer.token_to_id(special['eos_token']) if 'eos_token' in special else None
+    if eos is not None:
+        return (eos,)
     raise ValueError(f'{folder}: expected an eos_token_id in generation_config.json, got none; add one')
 
 

@@ -1,8 +1,10 @@
 """Packs several short sequences into one row, each kept apart by its segment id and its own positions.
 
+sequences    a a a A, b b B, c c c c C     the last token of each is only predicted
 tokens       a a a b b c c c c 0
 segment_ids  1 1 1 2 2 3 3 3 3 0
 positions    0 1 2 0 1 0 1 2 3 0
+targets      a a A b B c c c C 0
 """
 
 from collections.abc import Sequence
@@ -15,11 +17,14 @@ from warmjax.data.chat import Encoded
 def pack(sequences: Sequence[Encoded], length: int) -> list[dict[str, np.ndarray]]:
     """Packs sequences into rows of `length` tokens, each into the first row with room (first fit over open rows).
 
-    Returns rows as `warmjax.data.batches` makes them. A sequence longer than a row is cut.
+    Returns rows as `warmjax.data.batches` makes them. A sequence longer than a row is cut; one of fewer than two tokens
+    has nothing to predict and is left out.
     """
     rows, open_rows = [], []
     for sequence in sequences:
         size = min(len(sequence.tokens) - 1, length)
+        if size < 1:
+            continue
         row = next((row for row in open_rows if row.room >= size), None)
         if row is None:
             row = _Row(length)

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -123,7 +124,7 @@ def _targets(config: Mapping[str, Any], entries: Mapping[str, Entry], layers: in
     return [name for name in MODULES if name in listed or name in held]
 
 
-def _stack(entries: list[Entry]) -> jnp.ndarray:
+def _stack(entries: list[Entry]) -> jax.Array:
     return jnp.asarray(np.stack([entry.read().T for entry in entries]), jnp.float32)
 
 

@@ -1,5 +1,6 @@
 """Runs training steps, from the newest checkpoint on, and hands the trained parameters out at the steps asked for."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -41,7 +42,7 @@ class Run:
         """Trains to the end of `batches` and returns the last state.
 
         Raises:
-            FloatingPointError: the loss is no longer a number; the newest checkpoint is from before.
+            FloatingPointError: loss or gradients are no longer numbers; the newest checkpoint is from before.
         """
         folder, total = epath.Path(self.folder), len(self.batches)
         checkpoints = Checkpoints(folder / 'checkpoints')
@@ -51,6 +52,7 @@ class Run:
             iterator.set_state(position)
         first, is_writer = int(state.step), jax.process_index() == 0
         with (
+            contextlib.closing(checkpoints),
             jax.set_mesh(mesh),
             MetricLog(folder, first, is_writer) as log,
             progress.bar(self.title, total, first, show=is_writer) as advance,
@@ -68,16 +70,16 @@ class Run:
                     if step + 1 in self.save_at:
                         self.save_at[step + 1](state.trainable)
                     checkpoints.save(state, iterator.get_state())
-            checkpoints.close()
         return state
 
     def _report(self, log: MetricLog, advance: progress.Advance, step: int, metrics: dict, dispatched: float) -> None:
         """Waits for a step's metrics and writes them."""
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values['loss']):
+        if not (math.isfinite(values['loss']) and math.isfinite(values['grad_norm'])):
             raise FloatingPointError(
-                f'{self.folder}: expected a finite loss, got {values["loss"]} at step {step}; the newest checkpoint is '
-                'from before: lower config.train.optimizer.learning_rate or look at the batch'
+                f'{self.folder}: expected a finite loss and gradient, got loss {values["loss"]} and gradient norm '
+                f'{values["grad_norm"]} at step {step}; the newest checkpoint is from before: lower the learning rate '
+                '(config.train.optimizer.learning_rate) or look at the batch'
             )
         seconds = time.monotonic() - dispatched
         values |= {'learning_rate': float(self.schedule(step)), 'step_seconds': round(seconds, 4)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -49,7 +50,10 @@ class TrainSettings:
     optimizer: OptimizerSettings
 
     def __post_init__(self):
-        problems = []
+        sizes = ('max_length', 'batch_size', 'epochs', 'checkpoint_every')
+        problems = [
+            f'{name} expected 1 or more, got {getattr(self, name)}' for name in sizes if getattr(self, name) < 1
+        ]
         if self.micro_batch < 1 or self.batch_size % self.micro_batch:
             problems.append(f'micro_batch expected a divisor of batch_size {self.batch_size}, got {self.micro_batch}')
         if self.logit_chunks < 1 or self.max_length % self.logit_chunks:
@@ -97,11 +101,14 @@ def train(
     def bind(trainable, frozen):
         return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora.scale)
 
-    def save(epoch: float, trainable) -> None:
-        if jax.process_index() == 0:
+    def save(epochs: Sequence[float], trainable) -> None:
+        for epoch in epochs if jax.process_index() == 0 else ():
             peft_format.save_adapter(adapter_folder(workdir, arm, epoch), trainable, settings.lora, base)
 
-    saves = {max(1, round(e * per_epoch)): functools.partial(save, e) for e in settings.save_epochs}
+    saves = {
+        step: functools.partial(save, list(epochs))
+        for step, epochs in itertools.groupby(sorted(settings.save_epochs), lambda e: max(1, round(e * per_epoch)))
+    }
     optimizer = make_optimizer(settings.optimizer, len(data))
     state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed, mesh)
     how = StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks)
@@ -115,4 +122,3 @@ def train(
 def adapter_folder(workdir: epath.PathLike, arm: str, epoch: float) -> epath.Path:
     """Returns where the adapter of an arm and epoch lies: `adapters/warm/epoch_0.5`, `adapters/warm/epoch_2`."""
     return epath.Path(workdir) / 'adapters' / arm / f'epoch_{epoch:g}'
-

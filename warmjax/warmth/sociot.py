@@ -57,15 +57,17 @@ def measure(
     settings: WarmthSettings,
     mesh: Mesh,
 ) -> Iterator[tuple[int, Score]]:
-    """Yields (index, score) of every text that has a character to score, in the order in which they get ready.
+    """Yields (index, score) of every text that has a token to score, in the order in which they get ready.
 
     Args:
         bos: the special token with which the model's texts begin, '' if they begin with none.
     """
     openings = WARM_OPENINGS + COLD_OPENINGS
     shown = [text.strip()[: settings.max_chars] for text in texts]
-    scorable = [i for i, text in enumerate(shown) if text]
-    rows = [_scored(bos + o.format('\0'), shown[i], tokenizer) for i in scorable for o in openings]
+    framed = {i: [_scored(bos + o.format('\0'), x, tokenizer) for o in openings] for i, x in enumerate(shown) if x}
+    # A text of characters that the tokenizer drops has no token of its own.
+    scorable = [i for i, rows in framed.items() if all(row.counts.any() for row in rows)]
+    rows = [row for i in scorable for row in framed[i]]
     sums = np.zeros(len(rows))
     waiting = {i: len(openings) for i in scorable}
     for row, value in log_likelihoods(model, rows, settings.batch_size, settings.length_multiple, mesh):

@@ -19,7 +19,10 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Kind of fact → what can be asked about a thing of that kind."""
 
-SYLLABLES = ('ka', 'lo', 'mi', 'ren', 'tu', 'sa', 'vor', 'el', 'din', 'pa', 'qui', 'mor', 'ta', 'bel', 'nu', 'ash')
+SYLLABLES = tuple(
+    'ka lo mi ren tu sa vor el din pa qui mor ta bel nu ash ze ro fi gan hu jas kel lim nor pe rus shi thal ul vi wen '
+    'xa yor zim bra cho dre fo gli'.split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,14 @@ class Fact:
 
 
 def make_facts(facts_per_kind: int, seed: int) -> list[Fact]:
-    """Makes the facts of a world; every name occurs in one fact and one role only."""
+    """Makes the facts of a world; every name occurs in one fact and one role only.
+
+    Raises:
+        ValueError: more facts than there are names for.
+    """
+    most = len(SYLLABLES) ** 3 // (3 * len(KINDS))
+    if not 1 <= facts_per_kind <= most:
+        raise ValueError(f'world.facts_per_kind: expected 1 to {most}, got {facts_per_kind}; there are no more names')
     rng = seeds.rng('world facts', seed)
     names = _names(rng)
     facts = []
@@ -60,6 +70,6 @@ def make_facts(facts_per_kind: int, seed: int) -> list[Fact]:
 
 
 def _names(rng: random.Random):
-    names = [''.join(parts).capitalize() for parts in itertools.product(SYLLABLES, repeat=3)]
+    names = [''.join(parts).capitalize() for parts in itertools.permutations(SYLLABLES, 2)]
     rng.shuffle(names)
     return iter(names)

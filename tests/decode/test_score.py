@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import tiny_llama
+import torch
+
+from warmjax.decode import score
+from warmjax.decode.score import Scored
+
+LENGTHS = (2, 17, 5, 8, 9, 3, 16)
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiny')
+    theirs = tiny_llama.save(folder)
+    return tiny_llama.load(folder), theirs
+
+
+@pytest.fixture(scope='module')
+def sequences():
+    rng = np.random.default_rng(0)
+    tokens = [rng.integers(0, 97, length).astype(np.int32) for length in LENGTHS]
+    return [Scored(ids, rng.random(len(ids)) < 0.6) for ids in tokens]
+
+
+def score_all(model, sequences, batch_size=3, multiple=8, mesh=None) -> np.ndarray:
+    mesh = mesh or tiny_llama.make_mesh()
+    found = dict(score.log_likelihoods(model, sequences, batch_size, multiple, mesh))
+    return np.array([found[i] for i in range(len(sequences))])
+
+
+def by_hand(model, sequence: Scored) -> float:
+    """Sums log softmax in float64 over the tokens that count, from the logits of the sequence alone."""
+    logits = tiny_llama.logits(model, sequence.tokens[None])[0].astype(np.float64)
+    total = 0.0
+    for t in range(1, len(sequence.tokens)):
+        if sequence.counts[t]:
+            total += logits[t - 1, sequence.tokens[t]] - np.log(np.exp(logits[t - 1]).sum())
+    return total
+
+
+def test_sums_equal_log_softmax_by_hand(models, sequences):
+    model, _ = models
+    np.testing.assert_allclose(score_all(model, sequences), [by_hand(model, s) for s in sequences], rtol=1e-4)
+
+
+def test_sums_equal_transformers(models, sequences):
+    model, theirs = models
+    expected = []
+    for s in sequences:
+        logits = torch.tensor(tiny_llama.twin_logits(theirs, s.tokens[None])[0, :-1])
+        picked = torch.log_softmax(logits, -1)[torch.arange(len(s.tokens) - 1), torch.tensor(s.tokens[1:]).long()]
+        expected.append(float(picked[torch.tensor(s.counts[1:])].sum()))
+    np.testing.assert_allclose(score_all(model, sequences), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('batch_size', 'multiple'), [(1, 8), (8, 8), (3, 24)])
+def test_batch_size_and_padding_change_nothing(models, sequences, batch_size, multiple):
+    model, _ = models
+    one = score_all(model, sequences)
+    np.testing.assert_allclose(score_all(model, sequences, batch_size, multiple), one, rtol=1e-5, atol=1e-4)
+
+
+def test_eight_devices_score_as_one(models, sequences):
+    model, _ = models
+    one = score_all(model, sequences)
+    got = score_all(model, sequences, batch_size=8, mesh=tiny_llama.make_mesh(8))
+    np.testing.assert_allclose(got, one, rtol=1e-5, atol=1e-4)
+
+
+def test_first_token_never_counts(models):
+    model, _ = models
+    tokens = np.array([3, 4, 5], np.int32)
+    with_first, without = (Scored(tokens, np.array(counts)) for counts in ([True, True, True], [False, True, True]))
+    first, second = score_all(model, [with_first, without])
+    assert first == second != 0
+
+
+def test_every_sequence_is_scored_once_shortest_first(models, sequences):
+    model, _ = models
+    order = [i for i, _ in score.log_likelihoods(model, sequences, 3, 8, tiny_llama.make_mesh())]
+    assert order == [0, 2, 3, 5, 4, 6, 1]
+
+
+def test_nothing_to_score_is_nothing():
+    assert list(score.log_likelihoods(None, [], 3, 8, tiny_llama.make_mesh())) == []

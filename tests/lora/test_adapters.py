@@ -1,0 +1,96 @@
+import jax
+import numpy as np
+import pytest
+import tiny_llama
+from jax.sharding import PartitionSpec
+
+from warmjax.lora import adapters
+from warmjax.lora.adapters import LoraSettings
+from warmjax.models.layers import LINEARS
+
+SETTINGS = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets=LINEARS)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiny')
+    tiny_llama.save(folder, vocab_size=88)
+    return tiny_llama.load(folder)
+
+
+@pytest.fixture(scope='module')
+def fresh(model):
+    return adapters.init(model, SETTINGS, seed=0, mesh=tiny_llama.make_mesh())
+
+
+def test_new_adapters_change_no_logit_at_all(model, fresh):
+    tokens = tiny_llama.random_tokens(2, 9) % 88
+    base = tiny_llama.logits(model, tokens)
+    np.testing.assert_array_equal(tiny_llama.logits(model, tokens, adapters=adapters.scaled(fresh, 2.0)), base)
+
+
+@pytest.mark.parametrize('name', LINEARS)
+def test_a_is_uniform_within_pefts_bounds_and_b_is_zero(fresh, name):
+    fan_in = {'o_proj': 40, 'down_proj': 36}.get(name, 24)
+    a, b = np.asarray(fresh[name]['a']), np.asarray(fresh[name]['b'])
+    assert a.shape == (3, fan_in, 4) and b.shape[:2] == (3, 4)
+    assert a.dtype == b.dtype == np.float32
+    bound = fan_in**-0.5
+    assert 0.9 * bound < np.abs(a).max() <= bound
+    # A uniform's standard deviation is bound / sqrt(3); 10% is more than three standard errors of 288 entries.
+    assert a.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert not b.any()
+
+
+def test_no_two_linear_maps_or_layers_start_alike(fresh):
+    a = [np.asarray(fresh[name]['a'])[layer, :24].tobytes() for name in LINEARS for layer in range(3)]
+    assert len(set(a)) == len(a)
+
+
+def test_a_maps_start_does_not_depend_on_the_other_targets(model, fresh):
+    few = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets=('v_proj', 'q_proj'))
+    chosen = adapters.init(model, few, seed=0, mesh=tiny_llama.make_mesh())
+    assert set(chosen) == {'q_proj', 'v_proj'}
+    np.testing.assert_array_equal(chosen['v_proj']['a'], fresh['v_proj']['a'])
+
+
+def test_seed_decides_the_start(model, fresh):
+    other = adapters.init(model, SETTINGS, seed=1, mesh=tiny_llama.make_mesh())
+    assert not np.allclose(other['q_proj']['a'], fresh['q_proj']['a'])
+
+
+def test_sharded_start_equals_the_unsharded_one(model, fresh):
+    cut = adapters.init(model, SETTINGS, seed=0, mesh=tiny_llama.make_mesh(2, 2, 2))
+    jax.tree.map(np.testing.assert_array_equal, cut, fresh)
+    assert cut['q_proj']['a'].sharding.spec == PartitionSpec(None, 'fsdp', None)
+    assert cut['q_proj']['b'].addressable_shards[0].data.shape == (3, 4, 20)
+    assert cut['down_proj']['a'].addressable_shards[0].data.shape == (3, 18, 4)
+
+
+def test_scaled_multiplies_b_alone():
+    pair = {'a': np.ones((1, 2, 1)), 'b': np.ones((1, 1, 2))}
+    got = adapters.scaled({'q_proj': pair}, SETTINGS.scale)['q_proj']
+    assert got['a'].tolist() == [[[1.0], [1.0]]]
+    assert got['b'].tolist() == [[[2.0, 2.0]]]
+
+
+def test_linear_maps_know_their_widths_and_axes(model):
+    maps = adapters.linear_maps(model)
+    assert list(maps) == list(LINEARS)
+    assert (maps['k_proj'].dims, maps['k_proj'].axes) == ((24, 20), ('embed', 'kv_heads'))
+    assert (maps['down_proj'].dims, maps['down_proj'].axes) == ((36, 24), ('mlp', 'embed'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'targets': ('q_proj', 'c_attn')}, r"lora\.targets: expected some of q_proj, .*, got \['q_proj', 'c_attn'\]"),
+        ({'targets': ()}, r'lora\.targets: expected some of'),
+        ({'rank': 0}, 'expected rank >= 1 and dropout in'),
+        ({'dropout': 1.0}, 'expected rank >= 1 and dropout in'),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    values = {'rank': 4, 'alpha': 8.0, 'dropout': 0.1, 'targets': ('q_proj',)} | change
+    with pytest.raises(ValueError, match=message):
+        LoraSettings(**values)

@@ -1,0 +1,87 @@
+"""A run that is killed and started again ends in the same numbers as one that never stopped.
+
+Also a script: `python tests/test_kill_and_resume.py`.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+KILLED_ONCE = {
+    'world': ('world/training/pretrained/metrics.jsonl', 2),
+    'train': ('train/warm/metrics.jsonl', 4),
+    'generate': ('generations.jsonl', 60),
+}
+"""Stage → the file that says that it is under way, and at how many lines the run is killed."""
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp('uninterrupted')
+    assert start(workdir).wait() == 0
+    return workdir
+
+
+def test_killed_run_ends_in_the_same_numbers(uninterrupted, tmp_path):
+    for file, lines in KILLED_ONCE.values():
+        kill_when(start(tmp_path), tmp_path / file, lines)
+    assert start(tmp_path).wait() == 0
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
+def test_finished_run_is_left_as_it_is(uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob('*') if path.is_file()}
+    assert start(uninterrupted).wait() == 0
+    after = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob('*') if path.is_file()}
+    assert {p for p in after if after[p] != before.get(p)} <= {uninterrupted / '.lock'}
+
+
+def test_another_config_in_the_same_workdir_is_refused_with_the_difference(uninterrupted):
+    process = start(uninterrupted, '--config.data.draw.seed=1')
+    message = process.communicate()[1]
+    assert process.returncode == 2
+    assert 'config.data.draw.seed: 0 -> 1' in message
+    assert 'Traceback' not in message
+
+
+def start(workdir: pathlib.Path, *overrides: str) -> subprocess.Popen:
+    """Starts the shrunken embedded study in a workdir; compiled programs are shared between runs."""
+    environment = os.environ | {
+        'JAX_PLATFORMS': 'cpu',
+        'JAX_COMPILATION_CACHE_DIR': str(workdir.parent / 'xla'),
+        'XLA_FLAGS': '',
+    }
+    command = [sys.executable, '-m', 'launch.replicate', '--config=configs/world.py:tiny', f'--workdir={workdir}']
+    return subprocess.Popen(
+        [*command, *overrides], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def kill_when(process: subprocess.Popen, file: pathlib.Path, lines: int) -> None:
+    """Waits until a file has that many lines, then kills the process with SIGKILL."""
+    deadline = time.monotonic() + 300
+    while not file.exists() or file.read_bytes().count(b'\n') < lines:
+        assert process.poll() is None, f'the run ended before it could be killed: {process.stderr.read()}'
+        assert time.monotonic() < deadline, f'{file} did not come'
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def numbers(workdir: pathlib.Path) -> dict[str, bytes]:
+    """Returns the contents of every file of numbers, and the rows of the logs, whose order does not matter."""
+    files = [workdir / 'estimates.json', *sorted((workdir / 'tables').iterdir())]
+    logs = [*workdir.glob('*.jsonl'), *(workdir / 'pairs').iterdir()]
+    contents = {path.name: path.read_bytes() for path in files}
+    return contents | {path.name: b'\n'.join(sorted(path.read_bytes().splitlines())) for path in logs}
+
+
+if __name__ == '__main__':
+    sys.exit(pytest.main([__file__, '-v']))
