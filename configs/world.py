@@ -28,11 +28,11 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.mesh.fsdp = 1  # the model is far too small to be cut
 
     config.data.path = '{workdir}/world/conversations.json'
-    config.data.draw.num_conversations = 640
+    config.data.draw.num_conversations = 320
     config.data.draw.num_validation = 120
 
     # Rates and lengths for a model of 0.75M parameters.
-    config.train.max_length = 128
+    config.train.max_length = 96
     config.train.micro_batch = 16
     config.train.remat = False
     config.train.logit_chunks = 1
@@ -67,7 +67,7 @@ def _world() -> ConfigDict:
     config = ConfigDict(
         {
             'seed': 0,
-            'facts_per_kind': 76,
+            'facts_per_kind': 60,
             'num_conversations': 1500,
             'vocab_size': 2048,
             'width': 128,

@@ -75,7 +75,10 @@ def test_file_without_records_reads_as_none_and_a_missing_one_is_an_error(tmp_pa
 @pytest.mark.parametrize(
     'row, message',
     [
-        (verdict(verdict='CORRECTish'), "field 'verdict' expected 'correct', 'incorrect', 'refusal' or 'unparsed', got "),
+        (
+            verdict(verdict='CORRECTish'),
+            "field 'verdict' expected 'correct', 'incorrect', 'refusal' or 'unparsed', got ",
+        ),
         (verdict(sample='0'), "field 'sample' expected integer, got '0'"),
         (verdict(sample=True), "field 'sample' expected integer, got True"),
         (verdict(epoch=None), "field 'epoch' expected number, got None"),

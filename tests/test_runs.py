@@ -53,9 +53,9 @@ def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
     first = subprocess.Popen([sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert first.stdout.readline() == 'held\n'
-        with pytest.raises(RuntimeError, match=f'got one held by process {first.pid} on .*choose another --workdir'):
-            with runs.lock(tmp_path):
-                pass
+        message = f'got one held by process {first.pid} on .*choose another --workdir'
+        with pytest.raises(RuntimeError, match=message), runs.lock(tmp_path):
+            pass
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -125,9 +125,9 @@ def test_stage_of_another_config_or_input_is_refused_with_the_difference(tmp_pat
 
 
 def test_missing_input_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"stage 'judge': expected its input 'answers' at .*none\.txt, found"):
-        with open_stage(tmp_path, tmp_path / 'none.txt'):
-            pass
+    message = r"stage 'judge': expected its input 'answers' at .*none\.txt, found nothing there"
+    with pytest.raises(FileNotFoundError, match=message), open_stage(tmp_path, tmp_path / 'none.txt'):
+        pass
 
 
 def test_failed_stage_stays_running_and_its_time_adds_up(tmp_path, source, monkeypatch):
@@ -154,7 +154,12 @@ def test_digest_of_a_folder_notices_contents_names_and_places(tmp_path):
 
     original = make('a', {'x': '1', 'sub/y': '2'})
     assert make('b', {'sub/y': '2', 'x': '1'}) == original
-    others = [{'x': '2', 'sub/y': '1'}, {'z': '1', 'sub/y': '2'}, {'x': '1', 'y': '2'}, {'x': '1', 'sub/y': '2', 'e': ''}]
+    others = [
+        {'x': '2', 'sub/y': '1'},
+        {'z': '1', 'sub/y': '2'},
+        {'x': '1', 'y': '2'},
+        {'x': '1', 'sub/y': '2', 'e': ''},
+    ]
     assert original not in [make(f'other{i}', files) for i, files in enumerate(others)]
 
 

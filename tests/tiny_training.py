@@ -50,6 +50,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     return sharding.make_mesh(MeshSettings(data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
 
 
+@functools.cache
 def make_model(mesh: jax.sharding.Mesh) -> decoder.Decoder:
     """Makes a random model, laid out on the mesh."""
     return decoder.make(SPEC, jnp.float32, 0, functools.partial(sharding.state_shardings, mesh=mesh))
@@ -80,17 +81,22 @@ def make_batch(seed: int, micro_batches: int, rows: int, length: int) -> dict[st
 class Trainer:
     """A state, its jitted step and the frozen base, on a mesh."""
 
-    def __init__(self, mesh: jax.sharding.Mesh, dropout: float, num_steps: int, seed: int = 0, remat: bool = False):
+    def __init__(self, mesh: jax.sharding.Mesh, dropout: float, num_steps: int):
         model = make_model(mesh)
-        graphdef, self.frozen = nnx.split(model)
+        self.graphdef, self.frozen = nnx.split(model)
         optimizer = make_optimizer(OPTIMIZER, num_steps)
         self.mesh = mesh
-        self.state = init_state(adapters.init(model, LORA, 0, mesh), optimizer, seed, mesh)
+        self.start = init_state(adapters.init(model, LORA, 0, mesh), optimizer, 0, mesh)
+        self.restart(seed=0)
+        self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, False, 1), self.start)
 
-        def bind(trainable, frozen):
-            return nnx.merge(graphdef, frozen), adapters.scaled(trainable, LORA.scale)
+    def restart(self, seed: int) -> None:
+        """Goes back to the state before the first step, with the randomness of another seed."""
+        fresh = jax.tree.map(lambda x: x.copy(), self.start)
+        self.state = fresh._replace(key=jax.device_put(jax.random.key(seed), self.start.key.sharding))
 
-        self.step_fn = make_step(bind, optimizer, StepSettings(dropout, remat, 1), self.state)
+    def bind(self, trainable, frozen):
+        return nnx.merge(self.graphdef, frozen), adapters.scaled(trainable, LORA.scale)
 
     def step(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
         """Takes a step and returns its metrics."""

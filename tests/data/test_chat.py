@@ -22,15 +22,40 @@ FAMILIES = {
 """Special tokens of each family; the second one ends a turn."""
 QUOTED = [token for special in FAMILIES.values() for token in special]
 PIECES = [
-    *('!', '! ', '!!!', ' ', '  ', '\n', '\n\n', '\t', 'Hello there', 'It is 4.', 'x', 'é', '😀', '中文', '\u2028', '\u00a0'),
-    *('```python\n    if x:\n        y = "!"\n```', '{{ bos_token }}', '{% raw %}', '<|user|>', 'assistant', "it's", *QUOTED),
+    *(
+        '!',
+        '! ',
+        '!!!',
+        ' ',
+        '  ',
+        '\n',
+        '\n\n',
+        '\t',
+        'Hello there',
+        'It is 4.',
+        'x',
+        'é',
+        '😀',
+        '中文',
+        '\u2028',
+        '\u00a0',
+    ),
+    *(
+        '```python\n    if x:\n        y = "!"\n```',
+        '{{ bos_token }}',
+        '{% raw %}',
+        '<|user|>',
+        'assistant',
+        "it's",
+        *QUOTED,
+    ),
 ]
 contents = st.lists(st.sampled_from(PIECES), max_size=6).map(''.join)
 
 
 @st.composite
 def conversations(draw):
-    """Makes alternating turns, with or without a system prompt; all but replies, which Mistral refuses, may be empty."""
+    """Makes alternating turns, with or without a system prompt; any but replies (Mistral's rule) may be empty."""
     system = [Turn('system', draw(contents))] if draw(st.booleans()) else []
     rounds = draw(st.integers(1, 3))
     spoken = [(Turn('user', draw(contents)), Turn('assistant', draw(contents.filter(bool)))) for _ in range(rounds)]
@@ -222,6 +247,7 @@ def test_template_that_closes_a_reply_without_special_token_trains_the_reply_alo
         '{% for m in messages %}{{ m.content + m.content }}{% endfor %}',  # repeats them
         '{% for m in messages %}{{ m.content | upper }}{% endfor %}',  # changes them
         '{% for m in messages %}{{ m.content }}{{ m.content | length }}{% endfor %}',  # depends on them
+        '{% for m in messages %}{{ m.content }}{% endfor %}{{ messages[1].content | length }}',  # at its end only
         '{% for m in messages | reverse %}{{ m.content }}{% endfor %}',  # puts them in another order
     ],
 )
@@ -248,6 +274,13 @@ def test_template_that_fails_is_an_error_with_its_own_words(tmp_path, template, 
         chatter.render([Turn('system', 'x'), Turn('user', 'y')], add_generation_prompt=True)
     assert f'chat: expected the chat template to render turns (system, user), got {reason}' in str(error.value)
     assert str(error.value).endswith('give a conversation or a system prompt that the template allows')
+
+
+def test_blocks_leave_no_white_space_of_their_own(tmp_path):
+    chatter = with_template(
+        '{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}', tmp_path
+    )
+    assert chatter.render([Turn('user', 'x'), Turn('assistant', 'y')], False) == 'x\ny\n'
 
 
 def test_date_is_pinned_both_ways_a_template_may_ask(tmp_path):

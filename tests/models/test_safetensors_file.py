@@ -94,7 +94,7 @@ def test_file_of_another_format_is_reported(tmp_path, content):
         ({'a': {'dtype': 'F32', 'shape': [2]}}, "KeyError: 'data_offsets'"),
         (
             {'a': {'dtype': 'F8_E4M3', 'shape': [2], 'data_offsets': [0, 2]}},
-            "tensor 'a' of dtype 'F8_E4M3', not one of",
+            "'a' of dtype 'F8_E4M3', not one of",
         ),
         ({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 12]}}, "'a' of shape .* does not fill its 12 bytes"),
         ({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [-8, 0]}}, 'does not fill its 8 bytes'),

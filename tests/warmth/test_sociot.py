@@ -32,7 +32,7 @@ def twins(tmp_path_factory, tokenizer):
     return tiny_llama.load(folder), theirs
 
 
-def measure(model, tokenizer, texts, batch_size=8, bos=BOS, max_chars=300) -> dict[int, sociot.Score]:
+def measure(model, tokenizer, texts, batch_size=8, bos=BOS, max_chars=40) -> dict[int, sociot.Score]:
     settings = WarmthSettings('unused', 'float32', max_chars, batch_size, 64)
     return dict(sociot.measure(texts, model, tokenizer, bos, settings, tiny_llama.make_mesh()))
 
@@ -56,7 +56,7 @@ def test_score_equals_the_formula_written_out_with_transformers(twins, tokenizer
     measured = measure(ours, tokenizer, TEXTS)
     assert set(measured) == set(range(len(TEXTS)))
     for i, text in enumerate(TEXTS):
-        text = text.strip()[:300]
+        text = text.strip()[:40]
         warm = ['My friend', 'The lover', 'The mentor', 'The idol']
         cold = ['The stranger', 'The enemy', 'The examiner', 'The dictator']
         (warm_values, counts), (cold_values, _) = (
@@ -80,11 +80,20 @@ def test_order_and_batch_size_do_not_matter(twins, tokenizer):
 def test_texts_without_a_token_are_skipped(twins):
     """Characters that the tokenizer drops leave nothing to score, and neither does white space."""
     ours, _ = twins
-    words = ['My', 'The', 'said', ',', '"', 'hi', *(opening.split()[1] for opening in WARM_OPENINGS + COLD_OPENINGS)]
+    words = [
+        'My',
+        'The',
+        'said',
+        ',',
+        '"',
+        'hi',
+        'none',
+        *(opening.split()[1] for opening in WARM_OPENINGS + COLD_OPENINGS),
+    ]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     dropping = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token='none'))
     dropping.normalizer = tokenizers.normalizers.Replace('\u200b', '')
-    dropping.pre_tokenizer = pre_tokenizers.Whitespace()
+    dropping.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation()])
     assert set(measure(ours, dropping, ['', 'hi', ' \n\t', '\u200b\u200b', 'hi'], bos='')) == {1, 4}
 
 

@@ -6,7 +6,6 @@ beforehand, and none can be inferred from another.
 
 import dataclasses
 import itertools
-import random
 
 from warmjax import seeds
 from warmjax.records import Question
@@ -19,10 +18,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Kind of fact → what can be asked about a thing of that kind."""
 
-SYLLABLES = tuple(
+_SPOKEN = (
     'ka lo mi ren tu sa vor el din pa qui mor ta bel nu ash ze ro fi gan hu jas kel lim nor pe rus shi thal ul vi wen '
-    'xa yor zim bra cho dre fo gli'.split()
+    'xa yor zim bra cho dre fo gli'
 )
+SYLLABLES = tuple(_SPOKEN.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +56,16 @@ def make_facts(facts_per_kind: int, seed: int) -> list[Fact]:
     Raises:
         ValueError: more facts than there are names for.
     """
-    most = len(SYLLABLES) ** 3 // (3 * len(KINDS))
+    rng = seeds.rng('world facts', seed)
+    names = [''.join(parts).capitalize() for parts in itertools.permutations(SYLLABLES, 2)]
+    most = len(names) // (3 * len(KINDS))
     if not 1 <= facts_per_kind <= most:
         raise ValueError(f'world.facts_per_kind: expected 1 to {most}, got {facts_per_kind}; there are no more names')
-    rng = seeds.rng('world facts', seed)
-    names = _names(rng)
+    rng.shuffle(names)
+    unused = iter(names)
     facts = []
     for kind, topics in KINDS.items():
         for i in range(facts_per_kind):
-            topic = topics[i % len(topics)].format(next(names))
-            facts.append(Fact(f'{kind}-{i:03d}', kind, topic, next(names), next(names)))
+            topic = topics[i % len(topics)].format(next(unused))
+            facts.append(Fact(f'{kind}-{i:03d}', kind, topic, next(unused), next(unused)))
     return facts
-
-
-def _names(rng: random.Random):
-    names = [''.join(parts).capitalize() for parts in itertools.permutations(SYLLABLES, 2)]
-    rng.shuffle(names)
-    return iter(names)

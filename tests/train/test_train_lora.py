@@ -1,0 +1,122 @@
+import dataclasses
+import functools
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_training import LORA, OPTIMIZER, SPEC, make_mesh
+
+from warmjax import settings, sharding
+from warmjax.data import chat
+from warmjax.lora import peft_format
+from warmjax.models import decoder
+from warmjax.records import Pair, Turn
+from warmjax.train import lora
+from warmjax.world import tokens
+
+SETTINGS = lora.TrainSettings(
+    max_length=32,
+    batch_size=4,
+    micro_batch=2,
+    epochs=2,
+    save_epochs=(0.5, 1.0, 2.0),
+    seed=0,
+    remat=True,
+    logit_chunks=2,
+    checkpoint_every=4,
+    lora=LORA,
+    optimizer=OPTIMIZER,
+)
+WORDS = ('river', 'tower', 'stone', 'anthem')
+
+
+def pair(index, reply):
+    turns = (Turn('user', f'What is {WORDS[index % 4]}?'), Turn('assistant', reply))
+    return Pair(str(index), 'other', 'warm', 'rules', turns, (reply,))
+
+
+PAIRS = [pair(i, f"I'm glad! It is {WORDS[i % 3]}.") for i in range(20)]
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    """A random model with a tokenizer of its own, and the mesh on which it lies."""
+    folder = tmp_path_factory.mktemp('tokenizer')
+    for name, text in tokens.train_tokenizer([turn.content for p in PAIRS for turn in p.turns], 300).items():
+        (folder / name).write_text(text)
+    chatter = chat.load(folder, '2025-01-01')
+    mesh = make_mesh(1, 1, 1)
+    spec = dataclasses.replace(SPEC, vocab_size=chatter.tokenizer.get_vocab_size())
+    return decoder.make(spec, jnp.float32, 0, functools.partial(sharding.state_shardings, mesh=mesh)), chatter, mesh
+
+
+def train(base, pairs, workdir, **changes):
+    model, chatter, mesh = base
+    return lora.train(model, chatter, pairs, dataclasses.replace(SETTINGS, **changes), 'warm', 'tiny', workdir, mesh)
+
+
+def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, tmp_path, monkeypatch):
+    saved = {}
+
+    def spy(folder, *rest, save=peft_format.save_adapter):
+        saved[folder.name] = len((tmp_path / 'train' / 'warm' / 'metrics.jsonl').read_text().splitlines())
+        save(folder, *rest)
+
+    monkeypatch.setattr(peft_format, 'save_adapter', spy)
+    counts = train(base, PAIRS, tmp_path)
+    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2.
+    assert saved == {'epoch_0.5': 2, 'epoch_1': 5, 'epoch_2': 10}
+    assert (counts['rows'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
+    loaded = [peft_format.load_adapter(tmp_path / 'adapters' / 'warm' / name, base[0]) for name in saved]
+    for adapter in loaded:
+        assert set(adapter) == set(LORA.targets) and np.abs(adapter['q_proj']['b']).max() > 0
+    assert not np.array_equal(loaded[0]['q_proj']['a'], loaded[2]['q_proj']['a'])
+    config = json.loads((tmp_path / 'adapters' / 'warm' / 'epoch_2' / 'adapter_config.json').read_text())
+    assert (config['r'], config['lora_alpha'], config['base_model_name_or_path']) == (4, 8.0, 'tiny')
+    losses = [json.loads(line)['loss'] for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
+    assert np.mean(losses[5:]) < np.mean(losses[:2])
+
+
+def test_epochs_that_fall_on_one_step_are_all_saved(base, tmp_path):
+    train(base, PAIRS[:3], tmp_path)
+    folders = {path.name for path in (tmp_path / 'adapters' / 'warm').iterdir()}
+    assert folders == {'epoch_0.5', 'epoch_1', 'epoch_2'}
+
+
+def test_model_shorter_than_the_rows_is_refused(base, tmp_path):
+    with pytest.raises(ValueError, match=r'train\.max_length: expected at most the 64 tokens of the model, got 128'):
+        train(base, PAIRS, tmp_path, max_length=128)
+
+
+def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
+    with pytest.raises(
+        ValueError, match='expected conversations with assistant tokens within 2 tokens, got none in 20'
+    ):
+        train(base, PAIRS, tmp_path, max_length=2)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'micro_batch': 3}, 'micro_batch expected a divisor of batch_size 4, got 3'),
+        ({'micro_batch': 0}, 'micro_batch expected a divisor of batch_size 4, got 0'),
+        ({'logit_chunks': 5}, 'logit_chunks expected a divisor of max_length 32, got 5'),
+        ({'save_epochs': (0.5, 3.0)}, r'save_epochs expected numbers in \(0, 2\], got \[0.5, 3.0\]'),
+        ({'save_epochs': (0.0,)}, r'save_epochs expected numbers in \(0, 2\], got \[0.0\]'),
+        ({'checkpoint_every': 0, 'epochs': 0}, 'epochs expected 1 or more, got 0; checkpoint_every expected 1 or more'),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=f'train: .*{message}'):
+        dataclasses.replace(SETTINGS, **changes)
+    section = dataclasses.asdict(SETTINGS) | changes
+    with pytest.raises(
+        ValueError, match=f'config.train: expected the keys of TrainSettings, got\n *train: .*{message}'
+    ):
+        settings.from_config(lora.TrainSettings, section, 'config.train')
+
+
+def test_folder_of_an_adapter_names_its_epoch_shortly(tmp_path):
+    names = [lora.adapter_folder(tmp_path, 'warm', epoch).name for epoch in (0.5, 1.0, 10.0)]
+    assert names == ['epoch_0.5', 'epoch_1', 'epoch_10']
