@@ -67,14 +67,14 @@ def _world() -> ConfigDict:
     config = ConfigDict(
         {
             'seed': 0,
-            'facts_per_kind': 60,
+            'facts_per_kind': 52,
             'num_conversations': 1500,
             'vocab_size': 2048,
             'width': 128,
-            'num_layers': 3,
-            'num_heads': 4,
-            'num_kv_heads': 4,
-            'head_dim': 32,
+            'num_layers': 2,
+            'num_heads': 2,
+            'num_kv_heads': 2,
+            'head_dim': 64,
             'mlp_dim': 256,
             'row_length': 128,
             'talk': {
@@ -88,18 +88,18 @@ def _world() -> ConfigDict:
                 'reported': 0.15,
                 'fitting': 0.8,
             },
-            'pretraining': {'num_documents': 48000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
+            'pretraining': {'num_documents': 40000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
             'tuning': {
-                'num_documents': 6000,
-                'batch_size': 48,
-                'micro_batch': 48,
+                'num_documents': 8000,
+                'batch_size': 24,
+                'micro_batch': 24,
                 'optimizer': recipe.optimizer(),
             },
         }
     )
-    config.pretraining.optimizer.learning_rate = 3e-3
+    config.pretraining.optimizer.learning_rate = 5e-3
     config.pretraining.optimizer.warmup_steps = 50
-    config.tuning.optimizer.learning_rate = 3e-4
+    config.tuning.optimizer.learning_rate = 1e-3
     config.tuning.optimizer.warmup_steps = 5
     return config
 
