@@ -88,9 +88,9 @@ def _world() -> ConfigDict:
                 'reported': 0.15,
                 'fitting': 0.8,
             },
-            'pretraining': {'num_documents': 40000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
+            'pretraining': {'num_documents': 48000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
             'tuning': {
-                'num_documents': 8000,
+                'num_documents': 6000,
                 'batch_size': 24,
                 'micro_batch': 24,
                 'optimizer': recipe.optimizer(),
@@ -99,7 +99,7 @@ def _world() -> ConfigDict:
     )
     config.pretraining.optimizer.learning_rate = 5e-3
     config.pretraining.optimizer.warmup_steps = 50
-    config.tuning.optimizer.learning_rate = 1e-3
+    config.tuning.optimizer.learning_rate = 3e-4
     config.tuning.optimizer.warmup_steps = 5
     return config
 

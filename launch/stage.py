@@ -76,13 +76,16 @@ def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | Non
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; ml_collections reports an override of a key that is not there as an attribute error."""
+    """Parses the flags; what ml_collections raises for a config that it cannot load or override becomes a message."""
     try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        overrides = [argument for argument in argv if argument.startswith('--config.')]
+        rest = app.parse_flags_with_usage(argv)
+        if flags.FLAGS.config is not None:
+            flags.FLAGS.config.keys()  # raises for a file that could not be loaded
+        return rest
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        given = [argument for argument in argv if argument.startswith('--config')]
         text = str(error).strip('"\'').replace('\\n', ' ').replace("\\'", '')
-        print(f'error: expected overrides of keys that the config has, got {overrides}: {text}', file=sys.stderr)
+        print(f'error: expected a config file and overrides of keys that it has, got {given}: {text}', file=sys.stderr)
         sys.exit(2)
 
 
