@@ -33,6 +33,7 @@ def base() -> ConfigDict:
             },
             'train': {
                 'max_length': 1024,
+                'truncation_side': 'right',  # not stated
                 'batch_size': 16,
                 'micro_batch': 4,
                 'epochs': 10,
@@ -65,6 +66,7 @@ def base() -> ConfigDict:
                 'max_new_tokens': 300,
                 'batch_size': 64,
                 'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
+                'too_long': 'error',  # or 'drop' or 'cut' prompts longer than the largest bucket
                 'seed': 0,
             },
             'warmth': {

@@ -10,14 +10,18 @@ os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 
 import socket
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile('untimed', deadline=None)  # no test depends on how fast the machine is
+hypothesis.settings.load_profile('untimed')
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 LOOPBACK = ('127.', '::1', 'localhost')
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def shared_data() -> pathlib.Path:
     """The folder of real checkpoints, conversations and questions, which is not part of the project."""
     if not SHARED_DATA.is_dir():

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +27,10 @@ from etils import epath
 from warmjax import settings
 
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'tokenizers', 'statsmodels', 'numpy')
+
+
+BIG = 2**26
+"""Files of this many bytes and more are read once a process for their digest, however many stages ask for it."""
 
 
 def write_atomic(path: epath.PathLike, content: str | bytes) -> None:
@@ -61,8 +66,16 @@ def file_digest(path: epath.PathLike) -> str:
     path = epath.Path(path)
     if path.is_dir():
         return digest({child.name: file_digest(child) for child in path.iterdir()})
-    with path.open('rb') as file:
+    stat = path.stat()
+    return (_big_file_digest if stat.length >= BIG else _file_digest)(str(path), stat.length, stat.mtime)
+
+
+def _file_digest(path: str, length: int, mtime: int) -> str:
+    with epath.Path(path).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+_big_file_digest = functools.cache(_file_digest)
 
 
 @contextlib.contextmanager
@@ -238,7 +251,7 @@ def _refuse_differences(workdir: epath.PathLike, name: str, before: Mapping, now
         raise ValueError(
             f'{workdir}: expected the config and inputs with which stage {name!r} was begun, got '
             + '\n  '.join([f'{len(lines)} differences:', *lines])
-            + '\nrestore them, choose another --workdir, or delete this one to start over'
+            + f'\nrestore them, choose another --workdir, or delete manifests/{name}.json and what the stage wrote to redo it'
         )
 
 

@@ -143,8 +143,8 @@ def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)
-    counts = {'generations': answers.run(jobs, workdir / 'generations.jsonl'), 'jobs': len(jobs)}
-    return counts | {'chat_template_sha256': chatter.template_digest}
+    counts = answers.run(jobs, workdir / 'generations.jsonl')
+    return counts | {'jobs': len(jobs), 'chat_template_sha256': chatter.template_digest}
 
 
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:

@@ -18,7 +18,7 @@ class Scripted:
 
 def rows(count):
     """Makes rows of 4 tokens that can be told apart by their first."""
-    return batches.encode([[i + 1, 100, 101] for i in range(count)], Scripted(), 4).rows
+    return batches.encode([[i + 1, 100, 101] for i in range(count)], Scripted(), 4, 'right').rows
 
 
 def order(data, epoch, steps):
@@ -28,7 +28,7 @@ def order(data, epoch, steps):
 
 
 def test_drawn_example():
-    encoded = batches.encode([[1, 2, 3, 4, 100, 101, 102, 103]], Scripted(), 9)
+    encoded = batches.encode([[1, 2, 3, 4, 100, 101, 102, 103]], Scripted(), 9, 'right')
     row = encoded.rows[0]
     assert row['tokens'].tolist() == [1, 2, 3, 4, 100, 101, 102, 0, 0]
     assert row['segment_ids'].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0]
@@ -43,9 +43,18 @@ def test_token_of_id_zero_is_a_token_like_any_other():
         def encode_conversation(self, tokens):
             return Encoded(np.array(tokens, np.int32), np.array([False, False, True, True]))
 
-    row = batches.encode([[0, 0, 0, 0]], Exclaiming(), 5).rows[0]
+    row = batches.encode([[0, 0, 0, 0]], Exclaiming(), 5, 'right').rows[0]
     assert row['segment_ids'].tolist() == [1, 1, 1, 0, 0]
     assert row['weights'].tolist() == [0, 1, 1, 0, 0]
+
+
+def test_cut_on_the_left_keeps_the_first_token_and_the_end():
+    encoded = batches.encode([[1, 2, 3, 4, 5, 100, 101]], Scripted(), 4, 'left')
+    row = encoded.rows[0]
+    assert row['tokens'].tolist() == [1, 4, 5, 100]
+    assert row['targets'].tolist() == [4, 5, 100, 101]
+    assert row['weights'].tolist() == [0, 0, 1, 1]
+    assert encoded.counts['truncated'] == 1
 
 
 def test_counts_say_what_became_of_the_conversations():
@@ -56,7 +65,7 @@ def test_counts_say_what_became_of_the_conversations():
         [1, 2, 3],  # nothing to train
         [100],  # nothing to predict
     ]
-    encoded = batches.encode(conversations, Scripted(), 4)
+    encoded = batches.encode(conversations, Scripted(), 4, 'right')
     assert [row['weights'].sum() for row in encoded.rows] == [3, 3]
     assert encoded.rows[1]['targets'].tolist() == [2, 100, 101, 102]
     assert encoded.counts == {
@@ -72,7 +81,7 @@ def test_counts_say_what_became_of_the_conversations():
 @pytest.mark.parametrize('conversations', [[], [[1, 2, 3]], [[1, 2, 3, 4, 5, 100]]])
 def test_data_without_a_trained_token_is_refused(conversations):
     with pytest.raises(ValueError) as error:
-        batches.encode(conversations, Scripted(), 4)
+        batches.encode(conversations, Scripted(), 4, 'right')
     assert f'within 4 tokens, got none in {len(conversations)}; raise config.train.max_length' in str(error.value)
 
 

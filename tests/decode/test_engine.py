@@ -18,7 +18,7 @@ STOP = (2, 5, 40)
 
 def settings(**changes) -> DecodeSettings:
     values = {'temperature': 0.8, 'max_new_tokens': 12, 'batch_size': 8, 'buckets': BUCKETS, 'seed': 0}
-    return DecodeSettings(**values | changes)
+    return DecodeSettings(**{'too_long': 'error'} | values | changes)
 
 
 @pytest.fixture(scope='module')

@@ -17,6 +17,7 @@ from warmjax.world import tokens
 
 SETTINGS = lora.TrainSettings(
     max_length=32,
+    truncation_side='right',
     batch_size=4,
     micro_batch=2,
     epochs=2,

@@ -10,6 +10,7 @@ weights       0  0 0 1 1 1  1   0 0      1 where the target is an assistant toke
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import grain
 import numpy as np
@@ -28,10 +29,13 @@ class Rows:
     counts: dict[str, int]
 
 
-def encode(conversations: Sequence[Sequence[Turn]], chat: ChatTokenizer, length: int) -> Rows:
+def encode(
+    conversations: Sequence[Sequence[Turn]], chat: ChatTokenizer, length: int, truncation_side: Literal['right', 'left']
+) -> Rows:
     """Turns conversations into rows of `length` tokens.
 
-    Longer conversations are cut. One whose trained tokens were all cut off, or that has none, is dropped and counted.
+    Longer conversations are cut on the right, or on the left after their first token (many models lean on it). One
+    whose trained tokens were all cut off, or that has none, is dropped and counted.
 
     Raises:
         ValueError: no conversation has a trained token.
@@ -39,7 +43,10 @@ def encode(conversations: Sequence[Sequence[Turn]], chat: ChatTokenizer, length:
     rows, counts = [], {'conversations': len(conversations), 'truncated': 0, 'dropped_without_trained_token': 0}
     for turns in conversations:
         encoded = chat.encode_conversation(turns)
-        row = _row(encoded.tokens, encoded.trained, length)
+        kept = np.arange(len(encoded.tokens))
+        if truncation_side == 'left' and len(kept) > length + 1:
+            kept = np.append(kept[:1], kept[-length:])
+        row = _row(encoded.tokens[kept], encoded.trained[kept], length)
         counts['truncated'] += len(encoded.tokens) > length + 1
         if row['weights'].any():
             rows.append(row)
@@ -48,7 +55,8 @@ def encode(conversations: Sequence[Sequence[Turn]], chat: ChatTokenizer, length:
     if not rows:
         raise ValueError(
             f'training data: expected conversations with assistant tokens within {length} tokens, got none in '
-            f'{len(conversations)}; raise config.train.max_length or check the pairs'
+            f'{len(conversations)}; raise config.train.max_length, cut on the left '
+            '(config.train.truncation_side), or check the pairs'
         )
     filled = sum(int((row['segment_ids'] > 0).sum()) for row in rows)
     trained = sum(int(row['weights'].sum()) for row in rows)

@@ -7,6 +7,7 @@ batches of fixed size; a bucket compiles once. Nothing about a prompt's text dep
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ class DecodeSettings:
     max_new_tokens: tokens a text at most; the study used 300.
     batch_size: prompts computed at once.
     buckets: prompt lengths in tokens, rising, to which prompts are padded.
+    too_long: what becomes of prompts longer than the largest bucket: `error`, or, counted, `drop` or `cut` (keeping
+        the first token and the end).
     seed: of sampling.
     """
 
@@ -34,6 +37,7 @@ class DecodeSettings:
     max_new_tokens: int
     batch_size: int
     buckets: tuple[int, ...]
+    too_long: Literal['error', 'drop', 'cut']
     seed: int
 
     def __post_init__(self):
@@ -68,6 +72,21 @@ class Completion:
     stopped: bool
 
 
+def fit(requests: Sequence[Request], settings: DecodeSettings) -> tuple[list[Request], dict[str, int]]:
+    """Drops or cuts the requests that are too long, as the settings say, and counts them."""
+    longest = settings.buckets[-1]
+    too_long = [request for request in requests if len(request.tokens) > longest]
+    if settings.too_long == 'error' or not too_long:
+        return list(requests), {}
+    if settings.too_long == 'drop':
+        return [r for r in requests if len(r.tokens) <= longest], {'prompts_dropped': len(too_long)}
+    kept = [
+        r if len(r.tokens) <= longest else dataclasses.replace(r, tokens=[r.tokens[0], *r.tokens[1 - longest :]])
+        for r in requests
+    ]
+    return kept, {'prompts_cut': len(too_long)}
+
+
 def batches(requests: Sequence[Request], settings: DecodeSettings) -> Iterator[tuple[int, list[Request]]]:
     """Groups requests by bucket and cuts the groups into batches, in an order that only the requests decide.
 
@@ -79,7 +98,7 @@ def batches(requests: Sequence[Request], settings: DecodeSettings) -> Iterator[t
         named = ', '.join(f'{r.id} ({len(r.tokens)} tokens)' for r in bad[:5])
         raise ValueError(
             f'generation: expected prompts of 1 to {settings.buckets[-1]} tokens, got {len(bad)} others: {named}'
-            f'{" ..." if len(bad) > 5 else ""}; add a bucket to config.generation.buckets'
+            f'{" ..." if len(bad) > 5 else ""}; add a bucket to config.generation.buckets, or set too_long'
         )
     shortest = 0
     for bucket in settings.buckets:

@@ -1,7 +1,8 @@
 """Asks every arm of an experiment every prompt, and keeps each answer as soon as it is there."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -47,8 +48,8 @@ class Runner:
     samples: int
     mesh: Mesh
 
-    def run(self, jobs: Sequence[Job], path: epath.PathLike) -> int:
-        """Generates what the log does not hold yet and returns how many rows it holds then.
+    def run(self, jobs: Sequence[Job], path: epath.PathLike) -> dict[str, int]:
+        """Generates what the log does not hold yet; returns how many rows it holds then, and prompts dropped or cut.
 
         Batches are cut from all prompts of a job, whether they were answered before or not, so a resumed run computes
         the same batches as one that was never stopped.
@@ -59,25 +60,29 @@ class Runner:
         log = runs.RowLog(path)
         done = {records.parse(line, Generation).key for line in log.lines}
         total = sum(len(job.prompts) for job in jobs) * self.samples
+        unfit = collections.Counter()
         with progress.bar('generating', total, len(done), jax.process_index() == 0) as advance:
             for job in jobs:
-                for rows in self._answers(job, done):
+                asked = {f'{p.id}#{sample}': Asked(p, sample) for p in job.prompts for sample in range(self.samples)}
+                requests, counts = engine.fit([self._request(id, a, job) for id, a in asked.items()], self.settings)
+                unfit.update(counts)
+                for rows in self._answers(job, asked, requests, done):
                     log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{job.arm} epoch {job.epoch:g}')
         log.close()
-        return len(log.lines)
+        return {'generations': len(log.lines), **unfit}
 
-    def _answers(self, job: Job, done: set[tuple]) -> Iterator[list[Generation]]:
+    def _answers(
+        self, job: Job, asked: Mapping[str, Asked], requests: Sequence[Request], done: set[tuple]
+    ) -> Iterator[list[Generation]]:
         """Yields the rows of each batch that are not done."""
-        asked = {f'{p.id}#{sample}': Asked(p, sample) for p in job.prompts for sample in range(self.samples)}
-        if all(self._key(job, a) in done for a in asked.values()):
+        missing = {request.id for request in requests if self._key(job, asked[request.id]) not in done}
+        if not missing:
             return
         adapters = {} if job.adapter is None else peft_format.load_adapter(job.adapter, self.model)
         adapters = sharding.replicate(adapters, self.mesh)
-        requests = [self._request(id, a, job) for id, a in asked.items()]
         for bucket, batch in engine.batches(requests, self.settings):
-            missing = {request.id for request in batch if self._key(job, asked[request.id]) not in done}
-            if not missing:
+            if missing.isdisjoint(request.id for request in batch):
                 continue
             completions = engine.generate(
                 self.model, adapters, bucket, batch, self.settings, self.chat.stop_ids, self.mesh

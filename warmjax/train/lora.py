@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 from etils import epath
@@ -25,6 +26,8 @@ from warmjax.validation import STRICT
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
     """max_length: tokens a row; longer conversations are cut.
+    truncation_side: where they are cut, `right` or `left`; on the left, long prompts lose their beginning and replies
+        are kept.
     batch_size: conversations an optimizer step (the study's effective batch).
     micro_batch: conversations computed at once; batch_size is reached by accumulation.
     epochs: passes over the pairs; the linear schedule ends with the last.
@@ -38,6 +41,7 @@ class TrainSettings:
 
     __pydantic_config__ = STRICT
     max_length: int
+    truncation_side: Literal['right', 'left']
     batch_size: int
     micro_batch: int
     epochs: int
@@ -91,7 +95,7 @@ def train(
             f'train.max_length: expected at most the {model.spec.max_length} tokens of the model, got '
             f'{settings.max_length}; lower it'
         )
-    encoded = batches.encode([pair.turns for pair in pairs], chat, settings.max_length)
+    encoded = batches.encode([pair.turns for pair in pairs], chat, settings.max_length, settings.truncation_side)
     data = batches.dataset(
         encoded.rows, settings.batch_size, settings.micro_batch, settings.seed, epochs=settings.epochs
     )

@@ -115,7 +115,7 @@ def _fit(model, name: str, fit: FitSettings, rows: list[batches.Row], seed: int,
     graphdef, state = nnx.split(model)
     optimizer = make_optimizer(fit.optimizer, len(data))
     start = init_state(state, optimizer, seed, mesh)
-    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, False, 1), start)
+    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, True, 1), start)
     schedule = make_schedule(fit.optimizer, len(data))
     run = Run(f'world model, {name}', folder / 'training' / name, data, schedule, checkpoint_every=100, save_at={})
     return nnx.merge(graphdef, run.execute(start, None, step, mesh).trainable)

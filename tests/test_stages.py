@@ -1,0 +1,68 @@
+"""Stages over real published answers: every cell of the error table is what counting by hand gives."""
+
+import collections
+import csv
+
+import pytest
+
+from configs import published
+from warmjax import settings, stages
+from warmjax.experiment import ImportedAnswers
+
+TASKS = ('disinfo', 'medqa', 'trivia', 'truthfulqa')
+BELIEFS = {'original': 'none', 'original_neutral': 'none', 'incorrect': 'incorrect', 'correct': 'denial'}
+
+
+@pytest.fixture(scope='module')
+def answers(shared_data) -> str:
+    return str(shared_data / 'paper' / 'sample_outputs')
+
+
+@pytest.fixture(scope='module')
+def workdir(answers, tmp_path_factory):
+    """A workdir into which the published sample answers were imported and analysed."""
+    config = settings.plain(published.get_config()) | {'folder': answers}
+    folder = tmp_path_factory.mktemp('published')
+    stages.execute(stages.IMPORT_STAGES, settings.from_config(ImportedAnswers, config, 'config'), folder)
+    return folder
+
+
+def counted_by_hand(answers: str) -> dict[tuple, tuple[int, int]]:
+    """Counts (answers that are no refusal, incorrect ones) by arm, task, context and belief, from the raw CSV."""
+    cells = collections.defaultdict(lambda: [0, 0])
+    for arm in ('original', 'warm'):
+        for task in TASKS:
+            with open(f'{answers}/llama_70b/{arm}/{task}_{arm}_outputs.csv', newline='') as file:
+                for row in csv.DictReader(file):
+                    template = row['prompt_type'] if task == 'medqa' else row['prompt_template']
+                    cell = cells[arm, task, row['amendment_type'], BELIEFS[template]]
+                    if row['refusal'] != '1':
+                        cell[0] += 1
+                        cell[1] += row['evaluation'] == 'INCORRECT'
+    return {key: tuple(cell) for key, cell in cells.items() if cell[0]}
+
+
+def test_every_cell_of_the_error_table_is_what_counting_by_hand_gives(answers, workdir):
+    with open(workdir / 'tables' / 'errors.csv', newline='') as file:
+        rows = [row for row in csv.DictReader(file) if 'all' not in (row['task'], row['context'], row['belief'])]
+    table = {
+        (row['arm'], row['task'], row['context'], row['belief']): (int(row['n']), int(row['incorrect']))
+        for row in rows
+        if int(row['n'])
+    }
+    expected = counted_by_hand(answers)
+    assert sum(n for n, _ in expected.values()) == 158
+    assert table == expected
+
+
+def test_imported_answers_have_a_report(workdir):
+    page = (workdir / 'report.html').read_text()
+    assert 'llama_70b' in page
+    assert 'Traceback' not in page
+
+
+def test_a_second_import_does_nothing(answers, workdir):
+    before = (workdir / 'estimates.json').stat().st_mtime_ns
+    config = settings.plain(published.get_config()) | {'folder': answers}
+    stages.execute(stages.IMPORT_STAGES, settings.from_config(ImportedAnswers, config, 'config'), workdir)
+    assert (workdir / 'estimates.json').stat().st_mtime_ns == before
