@@ -2,12 +2,6 @@
 
 import os
 import pathlib
-
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ['HF_HUB_OFFLINE'] = '1'
-os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-
 import socket
 
 import hypothesis
@@ -15,6 +9,13 @@ import pytest
 
 hypothesis.settings.register_profile('untimed', deadline=None)  # no test depends on how fast the machine is
 hypothesis.settings.load_profile('untimed')
+
+# Tests compile much and compute little, so LLVM need not try hard.
+QUICK_TO_COMPILE = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {QUICK_TO_COMPILE}')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['HF_HUB_OFFLINE'] = '1'
+os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'

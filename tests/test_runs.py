@@ -120,7 +120,7 @@ def test_stage_of_another_config_or_input_is_refused_with_the_difference(tmp_pat
     assert "expected the config and inputs with which stage 'judge' was begun, got 3 differences:" in text
     assert "\n  config.new: (absent) -> 'x'\n  config.seed: 0 -> 1\n" in text
     assert 'input answers: sha256 c96c6d5be8d0 -> ' in text
-    assert text.endswith('choose another --workdir, or delete this one to start over')
+    assert 'choose another --workdir, or delete manifests/' in text
     assert (tmp_path / 'run' / 'manifests' / 'judge.json').read_bytes() == before
 
 

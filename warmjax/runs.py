@@ -251,7 +251,7 @@ def _refuse_differences(workdir: epath.PathLike, name: str, before: Mapping, now
         raise ValueError(
             f'{workdir}: expected the config and inputs with which stage {name!r} was begun, got '
             + '\n  '.join([f'{len(lines)} differences:', *lines])
-            + f'\nrestore them, choose another --workdir, or delete manifests/{name}.json and what the stage wrote to redo it'
+            + f'\nrestore them, choose another --workdir, or delete manifests/{name}.json and what the stage wrote'
         )
 
 
