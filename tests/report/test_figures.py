@@ -67,3 +67,11 @@ def test_a_file_of_its_own_carries_the_theme(drawn):
     text = figures.standalone(drawn[1]['epoch'])
     ET.fromstring(text.encode())
     assert text.startswith('<?xml') and 'prefers-color-scheme:dark' in text
+
+
+def test_an_arm_without_an_estimate_under_one_belief_is_drawn_all_the_same(drawn):
+    draw, effects = drawn[0]['context']
+    is_gap = (effects['arm'] == 'cold') & (effects['belief'] == 'incorrect')
+    element = figures.svg(draw, 'context', effects[~is_gap])
+    assert element != drawn[1]['context']
+    ET.fromstring(element)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -140,7 +141,7 @@ def effect_by_context(effects: pd.DataFrame) -> Figure:
         for k, belief in enumerate(beliefs):
             colour, marker = belief_looks[belief]
             points = rows[rows['belief'] == belief]
-            y = points['context'].map(contexts.index) + (k - (len(beliefs) - 1) / 2) * 0.24
+            y = np.array([contexts.index(name) for name in points['context']]) + (k - (len(beliefs) - 1) / 2) * 0.24
             bars = [points['effect_pp'] - points['low_pp'], points['high_pp'] - points['effect_pp']]
             axes.errorbar(
                 points['effect_pp'], y, xerr=bars, fmt=marker, color=colour, markersize=4.5, linewidth=1.2, label=belief
