@@ -51,11 +51,11 @@ def launch(names: Sequence[str] | None, doc: str, imports_csv: bool = False) -> 
 def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | None) -> None:
     """Builds the setup from the flags and runs its stages, or prints what they would do."""
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
-    _require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
-    _require(workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
-    _require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
-    _prepare()
-    with _explained():
+    require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
+    require(workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
+    require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
+    prepare()
+    with explained():
         from warmjax import experiment, settings, stages
 
         if import_csv:
@@ -86,7 +86,7 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(2)
 
 
-def _require(condition: Any, message: str) -> None:
+def require(condition: Any, message: str) -> None:
     if not condition:
         raise app.UsageError(message)
 
@@ -118,7 +118,7 @@ def _load(path: str | os.PathLike, argument: str) -> Any:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Shows what a user or a file got wrong as one message; errors from anywhere else keep their traceback."""
     try:
         yield
@@ -132,7 +132,7 @@ def _explained() -> Iterator[None]:
         sys.exit(2)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Keeps libraries' start-up chatter out of a run's narration, and compiled programs for the next run."""
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')

@@ -88,6 +88,12 @@ def check(folder: epath.PathLike) -> tuple[Spec, dict[str, Entry]]:
     return spec, entries
 
 
+def stored_dtype(folder: epath.PathLike) -> np.dtype:
+    """Returns the dtype in which a checkpoint stores its embedding table."""
+    spec, entries = check(folder)
+    return entries[hf_rules.rules(spec)[0].theirs].dtype
+
+
 def _mismatches(entries: dict[str, Entry], spec: Spec) -> list[str]:
     shapes = {
         path: variable.shape for path, variable in nnx.to_flat_state(nnx.state(decoder.abstract(spec, jnp.float32)))

@@ -1,4 +1,4 @@
-"""Reads safetensors files by their header and by byte ranges, so that only what a device needs leaves the disk.
+"""Reads safetensors files by byte ranges, so that only what a device needs leaves the disk, and writes them in order.
 
 Format: 8 bytes little-endian header length, that many bytes of JSON (name → dtype, shape, data_offsets), then the data
 (https://github.com/huggingface/safetensors, "Format").
@@ -10,6 +10,7 @@ import math
 import os
 import struct
 import threading
+from collections.abc import Iterable, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -105,6 +106,25 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
     if end > size:
         raise ValueError(f'{path}: expected {end} bytes, got {size}: the file has been cut short; fetch it again')
     return entries
+
+
+def write(
+    path: epath.PathLike, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], data: Iterable[np.ndarray]
+) -> None:
+    """Writes a file, tensor by tensor: `data` yields them in the order of `tensors`, one on the host at a time."""
+    codes = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+    header, end = {'__metadata__': {'format': 'pt'}}, 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {'dtype': codes[np.dtype(dtype)], 'shape': list(shape), 'data_offsets': [start, end]}
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 64 + 56)  # with the 8 bytes before it, so that the data begins at a multiple of 64
+    with epath.Path(path).open('wb') as file:
+        file.write(struct.pack('<Q', len(text)) + text)
+        for (name, (dtype, shape)), array in zip(tensors.items(), data, strict=True):
+            if (array.dtype, array.shape) != (np.dtype(dtype), shape):
+                raise RuntimeError(f'{path}: {name} announced as {dtype} {shape}, got {array.dtype} {array.shape}')
+            file.write(np.ascontiguousarray(array).view(np.uint8).data)
 
 
 def _entry(path: epath.Path, name: str, fields: dict, data_start: int) -> Entry:
