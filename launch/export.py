@@ -10,7 +10,7 @@ model is from base and adapter in weights, logits, KL and greedy choices. The fo
 import dataclasses
 import json
 
-from absl import app, flags
+from absl import flags
 
 from launch import stage
 
@@ -48,4 +48,4 @@ if __name__ == '__main__':
     flags.DEFINE_enum('form', 'merged', FORMS, 'One merged model, or the adapter alone in plain PEFT form.')
     flags.DEFINE_enum('dtype', 'stored', DTYPES, 'Of the merged weights; `stored` is that of the checkpoint.')
     flags.DEFINE_float('max_shard_gb', 5.0, 'Largest weight file in 10^9 bytes.', lower_bound=0.001)
-    app.run(main)
+    stage.run(main, __doc__)
