@@ -45,6 +45,9 @@ LLAMA_3_1_8B_SPEC = Spec(
     norm_eps=1e-5,
     rope_theta=500000.0,
     rope_scaling=RopeScaling(8.0, 1.0, 4.0, 8192),
+    window=None,
+    qkv_bias=False,
+    qk_norm=False,
     tied=False,
 )
 
@@ -77,7 +80,7 @@ def test_config_written_by_transformers_itself_is_read():
 @pytest.mark.parametrize('tied', [False, True])
 @pytest.mark.parametrize('scaling', [None, RopeScaling(8.0, 1.0, 4.0, 8192)])
 def test_config_written_here_means_the_same_to_transformers_and_back(tied, scaling):
-    spec = Spec('llama', 97, 24, 3, 4, 2, 10, 36, 64, 1e-5, 10000.0, scaling, tied)
+    spec = Spec('llama', 97, 24, 3, 4, 2, 10, 36, 64, 1e-5, 10000.0, scaling, None, False, False, tied)
     theirs = transformers.LlamaConfig.from_dict(specs.config_from_spec(spec, 'float32'))
     assert (theirs.hidden_size, theirs.head_dim, theirs.num_key_value_heads) == (24, 10, 2)
     assert theirs.rope_parameters['rope_theta'] == 10000.0
@@ -88,7 +91,7 @@ def test_config_written_here_means_the_same_to_transformers_and_back(tied, scali
 
 def test_all_problems_of_a_config_stand_in_one_message():
     config = LLAMA_3_1_8B | {
-        'model_type': 'qwen2',
+        'model_type': 'gemma',
         'attention_bias': True,
         'hidden_act': 'gelu',
         'rope_scaling': {'rope_type': 'yarn'},
@@ -96,11 +99,13 @@ def test_all_problems_of_a_config_stand_in_one_message():
         'num_hidden_layers': 0,
     }
     del config['vocab_size'], config['rope_theta']
-    with pytest.raises(ValueError, match=r'somewhere/config\.json: expected the config of a Llama-family') as error:
+    with pytest.raises(
+        ValueError, match=r'somewhere/config\.json: expected the config of a model of the families'
+    ) as error:
         specs.spec_from_config(config, 'somewhere/config.json')
     for expected in (
         "key 'vocab_size' is missing",
-        "key 'model_type' expected one of ['llama'], got 'qwen2'",
+        "key 'model_type' expected one of ['llama', 'mistral', 'qwen2', 'qwen3'], got 'gemma'",
         "key 'attention_bias' expected one of [False, None], got True",
         "key 'hidden_act' expected one of ['silu'], got 'gelu'",
         "key 'rope_theta' is missing",
@@ -126,7 +131,7 @@ def test_heads_that_do_not_share_keys_evenly_are_refused():
 
 def test_matmul_params_leave_out_the_lookup_and_the_norms():
     # Hand count of the tiny spec: q and o 24 x 40, k and v 24 x 20, three 24 x 36, three layers, head 24 x 97.
-    spec = Spec('llama', 97, 24, 3, 4, 2, 10, 36, 64, 1e-5, 10000.0, None, True)
+    spec = Spec('llama', 97, 24, 3, 4, 2, 10, 36, 64, 1e-5, 10000.0, None, None, False, False, True)
     assert spec.num_matmul_params == 3 * (2 * 960 + 2 * 480 + 3 * 864) + 2328
 
 

@@ -1,4 +1,4 @@
-"""Loads a Hugging Face checkpoint folder into a decoder, tensor by tensor, straight onto the mesh.
+"""Loads a Hugging Face checkpoint folder into its model, tensor by tensor, straight onto the mesh.
 
 Strict: what is missing, what is there too much and what has the wrong shape is collected and raised once. Nothing is
 transposed on the host.
@@ -14,12 +14,13 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax import sharding
-from warmjax.models import decoder, hf_rules
+from warmjax.models import families, hf_rules
+from warmjax.models.families import Model, ModelSpec
 from warmjax.models.safetensors_file import Entry, read_header
-from warmjax.models.spec import Spec, read_config, spec_from_config
+from warmjax.models.spec import read_config
 
 
-def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
+def load(folder: epath.PathLike, dtype, mesh: Mesh) -> Model:
     """Loads a checkpoint.
 
     Args:
@@ -31,9 +32,9 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
         FileNotFoundError: no config.json or no safetensors file.
         ValueError: the checkpoint does not hold exactly the tensors of its config; all problems in one message.
     """
-    spec = spec_from_config(read_config(folder), f'{folder}/config.json')
-    graphdef, shapes = nnx.split(decoder.abstract(spec, dtype))
-    entries = read_entries(folder)
+    spec = families.spec_from_config(read_config(folder), f'{folder}/config.json')
+    graphdef, shapes = nnx.split(families.abstract(spec, dtype))
+    entries = {hf_rules.full_name(name, spec): entry for name, entry in read_entries(folder).items()}
     shapes = dict(nnx.to_flat_state(shapes))
     problems = _mismatches(entries, shapes, spec) + _untied(entries, spec)
     if problems:
@@ -75,7 +76,7 @@ def read_entries(folder: epath.PathLike) -> dict[str, Entry]:
     return entries
 
 
-def _mismatches(entries: dict[str, Entry], shapes: dict, spec: Spec) -> list[str]:
+def _mismatches(entries: dict[str, Entry], shapes: dict, spec: ModelSpec) -> list[str]:
     problems, expected = [], set()
     for rule in hf_rules.rules(spec):
         for name, layer in hf_rules.tensors(rule, spec):
@@ -89,16 +90,17 @@ def _mismatches(entries: dict[str, Entry], shapes: dict, spec: Spec) -> list[str
             elif not jnp.issubdtype(entries[name].dtype, jnp.floating):
                 problems.append(f'{name} expected floating point, got {entries[name].dtype}')
     if spec.tied:
-        expected.add('lm_head.weight')
+        expected.add(hf_rules.HEAD)
     extra = [name for name in entries if name not in expected and not name.endswith(hf_rules.IGNORED)]
     return problems + [f'unexpected {name} {list(entries[name].shape)}' for name in sorted(extra)]
 
 
-def _untied(entries: dict[str, Entry], spec: Spec) -> list[str]:
+def _untied(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
     """A tied checkpoint may store its head too, but then it must equal the embedding."""
-    head, table = entries.get('lm_head.weight'), entries.get('model.embed_tokens.weight')
+    name = hf_rules.rules(spec)[0].theirs
+    head, table = entries.get(hf_rules.HEAD), entries.get(name)
     if spec.tied and head and table and not np.array_equal(head.read(), table.read()):
-        return ['lm_head.weight differs from model.embed_tokens.weight, though config.json says that they are tied']
+        return [f'{hf_rules.HEAD} differs from {name}, though config.json says that they are tied']
     return []
 
 

@@ -1,4 +1,4 @@
-"""Writes a decoder as a Hugging Face checkpoint folder: config.json, model.safetensors and the tokenizer's files."""
+"""Writes a model as a Hugging Face checkpoint folder: config.json, model.safetensors and the tokenizer's files."""
 
 import json
 import uuid
@@ -9,12 +9,11 @@ from etils import epath
 from flax import nnx
 from safetensors.flax import save
 
-from warmjax.models import hf_rules
-from warmjax.models.decoder import Decoder
-from warmjax.models.spec import config_from_spec
+from warmjax.models import families, hf_rules
+from warmjax.models.families import Model
 
 
-def save_checkpoint(folder: epath.PathLike, model: Decoder, other_files: Mapping[str, str]) -> None:
+def save_checkpoint(folder: epath.PathLike, model: Model, other_files: Mapping[str, str]) -> None:
     """Writes the folder under a temporary name and renames it, so that it is there whole or not at all.
 
     Args:
@@ -29,7 +28,7 @@ def save_checkpoint(folder: epath.PathLike, model: Decoder, other_files: Mapping
     if folder.exists():
         raise ValueError(f'{folder}: expected a folder that does not exist yet, got one; delete it or choose another')
     tensors = hf_tensors(model)
-    config = config_from_spec(model.spec, str(next(iter(tensors.values())).dtype))
+    config = families.config_from_spec(model.spec, str(next(iter(tensors.values())).dtype))
     temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex[:8]}.tmp'
     temporary.mkdir(parents=True)
     (temporary / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
@@ -39,7 +38,7 @@ def save_checkpoint(folder: epath.PathLike, model: Decoder, other_files: Mapping
     temporary.rename(folder)
 
 
-def hf_tensors(model: Decoder) -> dict[str, np.ndarray]:
+def hf_tensors(model: Model) -> dict[str, np.ndarray]:
     """Returns the model's parameters on the host, under Hugging Face's names and in its layout."""
     state = dict(nnx.to_flat_state(nnx.state(model)))
     tensors = {}
