@@ -1,7 +1,5 @@
 """Every family against its torch twin: attention alone, a layer, the whole, its cache, its meshes, its adapters."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,17 +172,29 @@ def test_saved_adapter_computes_the_same_logits_in_peft(tmp_path, model_type, to
     assert_close(logits(base, tokens, adapters=loaded), ours, 1e-6)
 
 
-@pytest.mark.parametrize('model_type', FAMILIES)
-def test_bfloat16_agrees_with_float32_on_nearly_all_tokens(tmp_path, model_type):
-    """Measured: argmax agreement 93 to 98%, KL below 0.01 nats; weights this small leave many near ties."""
-    tiny_llama.save(tmp_path, model_type=model_type, **FAMILIES[model_type])
-    tokens = tiny_llama.random_tokens(16, LENGTH)
+def agreement(folder, tokens) -> tuple[float, float]:
+    """Returns how often bfloat16 has the likeliest token of float32, and KL(float32, bfloat16) in nats a token."""
     exact, rounded = (
-        jax.nn.log_softmax(logits(hf_load.load(tmp_path, dtype, tiny_llama.make_mesh()), tokens))
+        jax.nn.log_softmax(logits(hf_load.load(folder, dtype, tiny_llama.make_mesh()), tokens))
         for dtype in (jnp.float32, jnp.bfloat16)
     )
-    agreement = float((exact.argmax(-1) == rounded.argmax(-1)).mean())
-    divergence = float((jnp.exp(exact) * (exact - rounded)).sum(-1).mean())
-    print(f'{model_type}: argmax agreement {agreement:.4f}, KL {divergence:.2e}')
-    assert agreement > 0.9
-    assert 0 < divergence < 0.01
+    divergence = (jnp.exp(exact) * (exact - rounded)).sum(-1).mean()
+    return float((exact.argmax(-1) == rounded.argmax(-1)).mean()), float(divergence)
+
+
+@pytest.mark.parametrize('model_type', FAMILIES)
+def test_bfloat16_agrees_with_float32_on_nearly_all_tokens(tmp_path, model_type):
+    """Measured on CPU: argmax agreement 97.5% (qwen2) to 98.3% (mistral), KL 1.1e-4 to 1.5e-4 nats a token."""
+    tiny_llama.save(tmp_path, model_type=model_type, **FAMILIES[model_type])
+    same, divergence = agreement(tmp_path, tiny_llama.random_tokens(16, LENGTH))
+    assert same > 0.96
+    assert 0 < divergence < 5e-4
+
+
+def test_bfloat16_agrees_with_float32_on_real_weights(shared_data):
+    """Measured on CPU over the 200 tokens of its own greedy story: see the assertions."""
+    story = np.load(shared_data / 'stories260K' / 'golden_greedy.npz')['tokens'][None]
+    same, divergence = agreement(shared_data / 'stories260K' / 'hf', story)
+    print(f'stories260K: argmax agreement {same:.4f}, KL {divergence:.2e}')
+    assert same > 0.96
+    assert 0 < divergence < 1e-3

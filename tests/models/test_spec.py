@@ -152,3 +152,53 @@ def test_config_that_is_not_a_json_object_is_refused(tmp_path, text, message):
 def test_config_is_read_from_its_folder(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(LLAMA_3_1_8B))
     assert specs.read_config(tmp_path) == LLAMA_3_1_8B
+
+
+QWEN_2 = {key: value for key, value in LLAMA_3_1_8B.items() if key not in ('rope_scaling', 'architectures')} | {
+    'model_type': 'qwen2',
+    'use_sliding_window': False,
+    'sliding_window': 131072,
+    'max_window_layers': 28,
+}
+
+
+def test_each_family_has_its_conventions():
+    def read(**changes):
+        return specs.spec_from_config(QWEN_2 | changes, 'config.json')
+
+    mistral = read(model_type='mistral', sliding_window=4096)
+    assert (mistral.window, mistral.qkv_bias, mistral.qk_norm) == (specs.Window(4096, 0), False, False)
+    assert read(model_type='mistral', sliding_window=None).window is None
+    assert read(model_type='llama').window is None
+    qwen2 = read(use_sliding_window=True)
+    assert (qwen2.window, qwen2.qkv_bias, qwen2.qk_norm) == (specs.Window(131072, 28), True, False)
+    assert read().window is None
+    qwen3 = read(model_type='qwen3', head_dim=96)
+    assert (qwen3.head_dim, qwen3.qkv_bias, qwen3.qk_norm) == (96, False, True)
+
+
+def test_window_sizes_tell_layers_with_a_window_from_those_without():
+    spec = specs.spec_from_config(QWEN_2 | {'use_sliding_window': True, 'num_hidden_layers': 30}, '')
+    assert spec.window_sizes().tolist() == [int(specs.UNLIMITED)] * 28 + [131072] * 2
+    assert specs.spec_from_config(QWEN_2, '').window_sizes() is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'missing', 'message'),
+    [
+        ({'model_type': 'mistral'}, 'sliding_window', "key 'sliding_window' is missing"),
+        ({'model_type': 'mistral'}, 'num_key_value_heads', "key 'num_key_value_heads' is missing"),
+        ({'model_type': 'qwen3'}, None, "key 'head_dim' is missing"),
+        ({'use_sliding_window': True}, 'max_window_layers', "key 'max_window_layers' is missing"),
+        ({'hidden_size': 4100}, None, "'hidden_size' expected a multiple of 32 heads where 'head_dim' is not given"),
+        ({'architectures': ['Qwen2ForRewardModel']}, None, "'architectures' expected \\['Qwen2ForCausalLM'\\], got"),
+        ({'layer_types': ['sliding_attention'] * 32}, None, "key 'layer_types' expected \\['full_attention'"),
+        ({'rope_parameters': {'rope_theta': 1e4}}, None, r"'rope_theta' stands there twice, as \[10000.0, 500000.0\]"),
+        ({'rope_scaling': {'partial_rotary_factor': 0.5}}, None, 'expected in whole heads, got a share of 0.5'),
+        ({'sliding_window': -1}, None, "key 'sliding_window' expected a positive number, got -1"),
+    ],
+)
+def test_keys_that_lack_or_contradict_each_other_are_refused(changes, missing, message):
+    config = {key: value for key, value in (QWEN_2 | changes).items() if key != missing}
+    with pytest.raises(ValueError, match=message):
+        specs.spec_from_config(config, 'config.json')
