@@ -10,7 +10,7 @@ released model it should be (--name=Qwen2.5-7B): its config.json is then compare
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 flags.disclaim_key_flags()
 flags.DEFINE_string('checkpoint', None, 'Folder of a Hugging Face checkpoint.', required=True)
@@ -22,6 +22,7 @@ def main(argv: list[str]) -> None:
     """Verifies, prints the table, and ends with the status."""
     if len(argv) > 1:
         raise app.UsageError(f'expected flags only, got {argv[1:]}; did you forget two dashes?')
+    logging.set_verbosity(logging.WARNING)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
     import rich.console

@@ -32,6 +32,20 @@ SIZES = {
 }
 """Nothing divides anything by chance: head_dim is not width / heads, the vocabulary is a prime."""
 
+GPT2_SIZES = {
+    'vocab_size': 97,
+    'n_embd': 24,
+    'n_layer': 3,
+    'n_head': 4,
+    'n_positions': 64,
+    'n_inner': 36,
+    'initializer_range': 0.2,
+}
+
+WINDOW = {'use_sliding_window': True, 'sliding_window': 5, 'max_window_layers': 1}
+FAMILIES = {'llama': {}, 'mistral': {'sliding_window': 5}, 'qwen2': WINDOW, 'qwen3': WINDOW}
+"""The decoder's families, each with a window if it has windows."""
+
 LLAMA3_ROPE = {
     'rope_type': 'llama3',
     'rope_theta': 500.0,
@@ -46,7 +60,7 @@ LLAMA3_ROPE = {
 def twin(model_type: str = 'llama', **changes) -> transformers.PreTrainedModel:
     """Makes a random model in torch; its norms and biases are random too, so that no two of its tensors are alike."""
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(model_type, **(SIZES | changes))
+    config = transformers.AutoConfig.for_model(model_type, **(GPT2_SIZES if model_type == 'gpt2' else SIZES) | changes)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -167,6 +167,7 @@ def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str,
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).eval()
     model.generation_config = transformers.GenerationConfig(do_sample=False, max_new_tokens=MAX_NEW, pad_token_id=0)
     logits, continuations = [], []

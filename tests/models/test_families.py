@@ -11,7 +11,7 @@ import transformers
 from flax import nnx
 from test_decoder import stepwise
 from test_layers import one_layer
-from tiny_llama import assert_close, logits
+from tiny_llama import FAMILIES, WINDOW, assert_close, logits
 
 from warmjax import sharding
 from warmjax.lora import adapters, peft_format
@@ -21,7 +21,6 @@ from warmjax.models import spec as specs
 from warmjax.models.layers import LINEARS, rotary_angles, self_attention
 
 LENGTH = 40
-WINDOW = {'use_sliding_window': True, 'sliding_window': 5, 'max_window_layers': 1}
 CASES = {
     'llama scaled rope': {'model_type': 'llama', 'rope_parameters': tiny_llama.LLAMA3_ROPE},
     'mistral': {'model_type': 'mistral', 'sliding_window': None},
@@ -33,8 +32,6 @@ CASES = {
     'qwen3 window, one kv head': {'model_type': 'qwen3', 'num_key_value_heads': 1, 'tie_word_embeddings': True}
     | WINDOW,
 }
-FAMILIES = {'llama': {}, 'mistral': {'sliding_window': 5}, 'qwen2': WINDOW, 'qwen3': WINDOW}
-"""For tests that need not see every case: each family with a window, if it has windows."""
 
 
 @pytest.fixture(scope='module', params=CASES, ids=str)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,21 +19,12 @@ from warmjax.decode.engine import DecodeSettings, Request
 from warmjax.decode.sampling import row_key
 from warmjax.models import gpt2, hf_save
 
-SIZES = {'vocab_size': 97, 'n_embd': 24, 'n_layer': 3, 'n_head': 4, 'n_positions': 64, 'n_inner': 36}
-CONFIG = SIZES | {'model_type': 'gpt2', 'activation_function': 'gelu_new', 'layer_norm_epsilon': 1e-5}
-
-
-def save(folder, **changes) -> transformers.GPT2LMHeadModel:
-    """Makes a random GPT-2 in torch, norms and biases random too, and writes it to a folder."""
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(**SIZES | {'initializer_range': 0.2} | changes)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if 'ln_' in name or name.endswith('bias'):
-                weight.add_(0.3 * torch.randn_like(weight))
-    model.save_pretrained(folder)
-    return model
+CONFIG = tiny_llama.GPT2_SIZES | {
+    'model_type': 'gpt2',
+    'activation_function': 'gelu_new',
+    'layer_norm_epsilon': 1e-5,
+}
+save = functools.partial(tiny_llama.save, model_type='gpt2')
 
 
 @pytest.fixture(scope='module')
