@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tokenizers
 from etils import epath
 from jax.sharding import Mesh
 
@@ -102,10 +101,9 @@ def verify(checkpoint: str, name: str | None, dtype: str, mesh: Mesh) -> list[Ch
     spec = families.spec_from_config(read_config(checkpoint), f'{checkpoint}/config.json')
     if name is not None:
         released.check(name, spec)
-    tokenizer = _tokenizer(checkpoint)
-    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS] if tokenizer else []
+    ids = _ids(checkpoint) if _has_tokenizer(checkpoint) else []
     rows = [row[:MAX_TOKENS] for row in ids] or _drawn_rows(spec)
-    theirs = _answers_of_transformers(checkpoint, rows, dtype, tokenizer is not None)
+    theirs = _answers_of_transformers(checkpoint, rows, dtype)
     model = hf_load.load(checkpoint, jnp.dtype(dtype), mesh)
     precision = jax.default_matmul_precision('highest') if dtype == 'float32' else contextlib.nullcontext()
     with precision, jax.set_mesh(mesh):
@@ -147,9 +145,8 @@ def _drawn_rows(spec: families.ModelSpec) -> list[list[int]]:
     return [rng.integers(0, spec.vocab_size, min(length, spec.max_length)).tolist() for length in LENGTHS]
 
 
-def _tokenizer(checkpoint: str) -> tokenizers.Tokenizer | None:
-    path = epath.Path(checkpoint) / 'tokenizer.json'
-    return tokenizers.Tokenizer.from_str(path.read_text()) if path.exists() else None
+def _has_tokenizer(checkpoint: str) -> bool:
+    return (epath.Path(checkpoint) / 'tokenizer.json').exists()
 
 
 def _has_template(checkpoint: str) -> bool:
@@ -157,7 +154,7 @@ def _has_template(checkpoint: str) -> bool:
     return jinja.exists() or (config.exists() and '"chat_template"' in config.read_text())
 
 
-def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str, has_tokenizer: bool) -> Answers:
+def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str) -> Answers:
     missing = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -179,7 +176,7 @@ def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str,
             text = model.generate(prompt, attention_mask=torch.ones_like(prompt))
             continuations.append(text[0, prompt.shape[1] :].tolist())
     ids, renderings = [], []
-    if has_tokenizer:
+    if _has_tokenizer(checkpoint):
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
         ids = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS]
         if _has_template(checkpoint):
@@ -201,7 +198,7 @@ def _rendered_by_transformers(tokenizer: Any, turns: Sequence[Turn]) -> str:
 
 def _renderings(checkpoint: str) -> list[str]:
     """Renders the conversations, with today's date as transformers does; what a template refuses is 'refused'."""
-    if _tokenizer(checkpoint) is None or not _has_template(checkpoint):
+    if not _has_tokenizer(checkpoint) or not _has_template(checkpoint):
         return []
     chatter = chat.load(checkpoint, datetime.date.today().isoformat())
     texts = []
@@ -211,6 +208,11 @@ def _renderings(checkpoint: str) -> list[str]:
         except ValueError:
             texts.append('refused')
     return texts
+
+
+def _ids(checkpoint: str) -> list[list[int]]:
+    tokenizer, _ = chat.load_tokenizer(checkpoint)
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 
 def _prompt_length(row: Sequence[int]) -> int:
