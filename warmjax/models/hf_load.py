@@ -1,4 +1,4 @@
-"""Loads a Hugging Face checkpoint folder into a decoder: byte ranges of the files go straight to the devices.
+"""Loads a Hugging Face checkpoint folder into its model: byte ranges of the files go straight to the devices.
 
 Tensors arrive as they lie on disk and are turned, cast and stacked on the devices, never on the host, which holds a few
 blocks of rows at a time. A process reads a block once, whatever devices share it. Where a mesh spans processes, each
@@ -29,9 +29,10 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax import sharding
-from warmjax.models import decoder, hf_files, hf_rules
+from warmjax.models import families, hf_files, hf_rules
+from warmjax.models.families import Model, ModelSpec
 from warmjax.models.safetensors_file import Entry
-from warmjax.models.spec import Spec, read_config, spec_from_config
+from warmjax.models.spec import read_config
 
 BLOCK_BYTES = 64 * 2**20
 """Most bytes that are read at once."""
@@ -39,7 +40,7 @@ THREADS = 4
 """Blocks that are read at the same time; as many again wait for their device."""
 
 
-def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
+def load(folder: epath.PathLike, dtype, mesh: Mesh) -> Model:
     """Loads a checkpoint.
 
     Args:
@@ -52,7 +53,7 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
         ValueError: the checkpoint does not hold exactly the tensors of its config; all problems in one message.
     """
     spec, entries = check(folder)
-    graphdef, shapes = nnx.split(decoder.abstract(spec, dtype))
+    graphdef, shapes = nnx.split(families.abstract(spec, dtype))
     shapes = dict(nnx.to_flat_state(shapes))
     plans = []
     for rule in hf_rules.rules(spec):
@@ -65,7 +66,7 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
-def check(folder: epath.PathLike) -> tuple[Spec, dict[str, Entry]]:
+def check(folder: epath.PathLike) -> tuple[ModelSpec, dict[str, Entry]]:
     """Compares a folder's files with its config.json, without loading anything.
 
     Raises:
@@ -74,10 +75,11 @@ def check(folder: epath.PathLike) -> tuple[Spec, dict[str, Entry]]:
     config = read_config(folder)
     entries, problems = hf_files.find_tensors(folder)
     try:
-        spec = spec_from_config(config, f'{folder}/config.json')
+        spec = families.spec_from_config(config, f'{folder}/config.json')
     except ValueError as error:
         problems.append(str(error))
     else:
+        entries = {hf_rules.full_name(name, spec): entry for name, entry in entries.items()}
         problems += _mismatches(entries, spec) + _untied(entries, spec)
     if problems:
         raise ValueError(
@@ -94,9 +96,9 @@ def stored_dtype(folder: epath.PathLike) -> np.dtype:
     return entries[hf_rules.rules(spec)[0].theirs].dtype
 
 
-def _mismatches(entries: dict[str, Entry], spec: Spec) -> list[str]:
+def _mismatches(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
     shapes = {
-        path: variable.shape for path, variable in nnx.to_flat_state(nnx.state(decoder.abstract(spec, jnp.float32)))
+        path: variable.shape for path, variable in nnx.to_flat_state(nnx.state(families.abstract(spec, jnp.float32)))
     }
     problems, expected = [], set()
     for rule in hf_rules.rules(spec):
@@ -111,14 +113,15 @@ def _mismatches(entries: dict[str, Entry], spec: Spec) -> list[str]:
             elif not jnp.issubdtype(entries[name].dtype, jnp.floating):
                 problems.append(f'{name} expected floating point, got {entries[name].dtype}')
     if spec.tied:
-        expected.add('lm_head.weight')
+        expected.add(hf_rules.HEAD)
     extra = [name for name in entries if name not in expected and not name.endswith(hf_rules.IGNORED)]
     return problems + [f'unexpected {name} {list(entries[name].shape)}' for name in sorted(extra)]
 
 
-def _untied(entries: dict[str, Entry], spec: Spec) -> list[str]:
+def _untied(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
     """A tied checkpoint may store its head too, but then it must equal the embedding."""
-    head, table = entries.get('lm_head.weight'), entries.get('model.embed_tokens.weight')
+    name = hf_rules.rules(spec)[0].theirs
+    head, table = entries.get(hf_rules.HEAD), entries.get(name)
     if not (spec.tied and head and table):
         return []
     equal = head.shape == table.shape and all(
@@ -126,7 +129,7 @@ def _untied(entries: dict[str, Entry], spec: Spec) -> list[str]:
     )
     if equal:
         return []
-    return ['lm_head.weight differs from model.embed_tokens.weight, though config.json says that they are tied']
+    return [f'{hf_rules.HEAD} differs from {name}, though config.json says that they are tied']
 
 
 @dataclasses.dataclass(frozen=True)

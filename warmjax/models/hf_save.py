@@ -1,4 +1,4 @@
-"""Writes a decoder as a Hugging Face checkpoint folder: config.json, safetensors and the tokenizer's files."""
+"""Writes a model as a Hugging Face checkpoint folder: config.json, safetensors and the tokenizer's files."""
 
 import functools
 import json
@@ -10,10 +10,9 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from warmjax.models import hf_files, hf_rules, safetensors_file
-from warmjax.models.decoder import Decoder
+from warmjax.models import families, hf_files, hf_rules, safetensors_file
+from warmjax.models.families import Model
 from warmjax.models.hf_rules import Rule
-from warmjax.models.spec import config_from_spec
 
 MAX_SHARD_BYTES = 5 * 10**9
 """Size of a file above which transformers begins another."""
@@ -21,7 +20,7 @@ MAX_SHARD_BYTES = 5 * 10**9
 
 def save_checkpoint(
     folder: epath.PathLike,
-    model: Decoder,
+    model: Model,
     other_files: Mapping[str, str | bytes],
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
@@ -46,7 +45,7 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     try:
         dtype = next(iter(jax.tree.leaves(nnx.state(model)))).dtype
-        texts = {'config.json': json.dumps(config_from_spec(model.spec, str(dtype)), indent=2) + '\n'}
+        texts = {'config.json': json.dumps(families.config_from_spec(model.spec, str(dtype)), indent=2) + '\n'}
         _write_weights(temporary, model, max_shard_bytes)
         for name, content in (texts | dict(other_files)).items():
             (temporary / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -56,7 +55,7 @@ def save_checkpoint(
         raise
 
 
-def _write_weights(folder: epath.Path, model: Decoder, max_shard_bytes: int) -> None:
+def _write_weights(folder: epath.Path, model: Model, max_shard_bytes: int) -> None:
     state = {path: x.get_value() for path, x in nnx.to_flat_state(nnx.state(model))}
     places = {
         name: (rule, layer) for rule in hf_rules.rules(model.spec) for name, layer in hf_rules.tensors(rule, model.spec)
