@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -26,6 +26,17 @@ def launch(names: Sequence[str] | None, doc: str, imports_csv: bool = False) -> 
         doc: the launcher's docstring, its --help.
         imports_csv: whether the launcher has a flag --import_csv, for answers from elsewhere.
     """
+    define_run_flags()
+    flags.DEFINE_bool(
+        'dry_run', False, 'Print the resolved config, its difference from the file, and what would run; do nothing.'
+    )
+    if imports_csv:
+        flags.DEFINE_string('import_csv', None, 'Folder of CSV files to analyse instead of a run of this package.')
+    run(lambda argv: main(argv, names, flags.FLAGS.import_csv if imports_csv else None), doc)
+
+
+def define_run_flags() -> None:
+    """Defines --config and --workdir."""
     config_flags.DEFINE_config_file(
         'config',
         None,
@@ -39,23 +50,27 @@ def launch(names: Sequence[str] | None, doc: str, imports_csv: bool = False) -> 
         'Where the run reads and writes; a local path or gs://... . Run the same command again to go on where it '
         'stopped.',
     )
-    flags.DEFINE_bool(
-        'dry_run', False, 'Print the resolved config, its difference from the file, and what would run; do nothing.'
-    )
-    if imports_csv:
-        flags.DEFINE_string('import_csv', None, 'Folder of CSV files to analyse instead of a run of this package.')
+
+
+def run(main: Callable[[list[str]], None], doc: str) -> None:
+    """Runs a launcher's main; `doc` is its --help."""
     sys.modules['__main__'].__doc__ = doc
-    app.run(lambda argv: main(argv, names, flags.FLAGS.import_csv if imports_csv else None), flags_parser=_parse)
+    app.run(main, flags_parser=_parse)
+
+
+def check_flags(argv: Sequence[str]) -> None:
+    """Refuses a command without --workdir or with words that are no flags."""
+    require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
+    require(flags.FLAGS.workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
 
 
 def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | None) -> None:
     """Builds the setup from the flags and runs its stages, or prints what they would do."""
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
-    _require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
-    _require(workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
-    _require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
-    _prepare()
-    with _explained():
+    check_flags(argv)
+    require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
+    prepare()
+    with explained():
         from warmjax import experiment, settings, stages
 
         if import_csv:
@@ -89,7 +104,7 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(2)
 
 
-def _require(condition: Any, message: str) -> None:
+def require(condition: Any, message: str) -> None:
     if not condition:
         raise app.UsageError(message)
 
@@ -121,7 +136,7 @@ def _load(path: str | os.PathLike, argument: str) -> Any:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Shows what a user or a file got wrong as one message; errors from anywhere else keep their traceback."""
     try:
         yield
@@ -135,7 +150,7 @@ def _explained() -> Iterator[None]:
         sys.exit(2)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Keeps libraries' start-up chatter out of a run's narration, and compiled programs for the next run."""
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')

@@ -1,4 +1,5 @@
-"""A Llama of a few thousand weights: as transformers makes it (the twin), and as this package loads it."""
+"""A model of a few thousand weights: as transformers makes it (the twin), and as this package loads it. A Llama, unless
+a test asks for another family."""
 
 import pathlib
 
@@ -31,6 +32,20 @@ SIZES = {
 }
 """Nothing divides anything by chance: head_dim is not width / heads, the vocabulary is a prime."""
 
+GPT2_SIZES = {
+    'vocab_size': 97,
+    'n_embd': 24,
+    'n_layer': 3,
+    'n_head': 4,
+    'n_positions': 64,
+    'n_inner': 36,
+    'initializer_range': 0.2,
+}
+
+WINDOW = {'use_sliding_window': True, 'sliding_window': 5, 'max_window_layers': 1}
+FAMILIES = {'llama': {}, 'mistral': {'sliding_window': 5}, 'qwen2': WINDOW, 'qwen3': WINDOW}
+"""The decoder's families, each with a window if it has windows."""
+
 LLAMA3_ROPE = {
     'rope_type': 'llama3',
     'rope_theta': 500.0,
@@ -42,19 +57,20 @@ LLAMA3_ROPE = {
 """Llama-3's scaling, shrunk so that a head of 10 has frequencies in all three of its ranges."""
 
 
-def twin(**changes) -> transformers.LlamaForCausalLM:
-    """Makes a random Llama in torch; its norms are random too, so that no two of its tensors are alike."""
+def twin(model_type: str = 'llama', **changes) -> transformers.PreTrainedModel:
+    """Makes a random model in torch; its norms and biases are random too, so that no two of its tensors are alike."""
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(SIZES | changes))).eval()
+    config = transformers.AutoConfig.for_model(model_type, **(GPT2_SIZES if model_type == 'gpt2' else SIZES) | changes)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if 'norm' in name:
+            if 'norm' in name or 'ln_' in name or name.endswith('bias'):
                 weight.add_(0.3 * torch.randn_like(weight))
     return model
 
 
-def save(folder: pathlib.Path, **changes) -> transformers.LlamaForCausalLM:
-    """Makes a twin and writes it to a folder in Hugging Face's layout."""
+def save(folder: pathlib.Path, **changes) -> transformers.PreTrainedModel:
+    """Makes a twin (see `twin` for the changes) and writes it to a folder in Hugging Face's layout."""
     model = twin(**changes)
     model.save_pretrained(folder)
     return model

@@ -30,6 +30,9 @@ SPEC = Spec(
     norm_eps=1e-5,
     rope_theta=10000.0,
     rope_scaling=None,
+    window=None,
+    qkv_bias=False,
+    qk_norm=False,
     tied=False,
 )
 LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, targets=LINEARS)

@@ -172,13 +172,13 @@ def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
 def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     mesh = sharding.make_mesh(setup.mesh)
     model = hf_load.load(setup.warmth.checkpoint, experiment.DTYPES[setup.warmth.dtype], mesh)
-    chatter = chat.load(setup.warmth.checkpoint, setup.model.date)
+    tokenizer, special = chat.load_tokenizer(setup.warmth.checkpoint)
     log = runs.RowLog(workdir / 'warmth.jsonl')
     done = {records.parse(line, Warmth).key for line in log.lines}
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
-    bos = chatter.special.get('bos_token', '')
-    scores = sociot.measure([g.text for g in missing], model, chatter.tokenizer, bos, setup.warmth, mesh)
+    bos = special.get('bos_token', '')
+    scores = sociot.measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
     with progress.bar('measuring warmth', len(generations), len(done)) as advance:
         for chunk in _chunks(scores):
             log.append([records.to_json(_warmth(missing[index], score)) for index, score in chunk])

@@ -335,3 +335,16 @@ def test_damaged_folder_is_refused(tmp_path, name, content, error, message):
         (folder / name).write_text(content)
     with pytest.raises(error, match=message):
         chat.load(folder, DATE)
+
+
+def test_tokenizer_without_a_chat_template_is_loaded_alone(tmp_path, shared_data):
+    """A language model that only measures texts, as GPT-2, has none."""
+    text = (shared_data / 'tokenizers' / 'gpt2' / 'tokenizer.json').read_text()
+    (tmp_path / 'tokenizer.json').write_text(text)
+    tokenizer, special = chat.load_tokenizer(tmp_path)
+    assert tokenizer.encode('Hello world!', add_special_tokens=False).ids == [15496, 995, 0]
+    assert special == {}
+    (tmp_path / 'tokenizer_config.json').write_text('{"bos_token": "<|endoftext|>"}')
+    assert chat.load_tokenizer(tmp_path)[1] == {'bos_token': '<|endoftext|>'}
+    with pytest.raises(ValueError, match='expected one chat_template'):
+        chat.load(tmp_path, '2024-01-01')

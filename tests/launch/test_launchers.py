@@ -7,7 +7,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in ('__init__', 'stage'))
+NO_STAGES = ('__init__', 'stage', 'export', 'verify')
+LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
 
 def command(launcher, *arguments):
@@ -29,6 +30,17 @@ def test_help_names_the_flags(launcher):
     for flag in ('--config', '--workdir', '--[no]dry_run'):
         assert flag in output
     assert ('--import_csv' in output) == (launcher == 'analyze')
+
+
+def test_export_names_what_it_needs(tmp_path):
+    _, output, errors = command('export', '--help')
+    assert 'python -m launch.export --checkpoint=' in output, errors
+    assert all(flag in output for flag in ('--adapter', '--out', '--form', '--dtype', '--max_shard_gb'))
+    status, _, errors = command(
+        'export', f'--checkpoint={tmp_path}', f'--adapter={tmp_path}', f'--out={tmp_path / "x"}'
+    )
+    assert status == 2 and 'error: ' in errors and 'config.json: expected a Hugging Face checkpoint' in errors
+    assert 'Traceback' not in errors
 
 
 def test_dry_run_prints_config_difference_and_stages_and_does_nothing(tmp_path):

@@ -187,7 +187,7 @@ def test_scan_over_layers_equals_a_loop(model, tokens, random_adapters):
     angles = rotary_angles(model.spec, positions)
     for i in range(model.spec.num_layers):
         state, adapters = jax.tree.map(lambda leaf, i=i: leaf[i], (states, random_adapters))
-        x, _ = nnx.merge(graphdef, state)(x, angles, segments, adapters, None)
+        x, _ = nnx.merge(graphdef, state)(x, angles, segments, None, adapters, None)
     assert_close(model.logits(model.norm(x)), logits(model, tokens, adapters=random_adapters), 1e-5)
 
 

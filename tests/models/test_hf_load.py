@@ -1,5 +1,6 @@
 import json
 
+import fsspec.implementations.memory
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tiny_llama
+from etils import epath
 from flax import nnx
 
-from warmjax.models import hf_load, hf_rules
+from warmjax.models import hf_load, hf_rules, safetensors_file
 
 
 @pytest.fixture
@@ -44,8 +46,9 @@ def test_every_tensor_lies_where_its_name_says(folder):
 
 
 def test_rules_name_every_parameter_of_the_model_once(folder):
-    state = nnx.state(tiny_llama.load(folder))
-    assert sorted(path for path, _ in nnx.to_flat_state(state)) == sorted(rule.ours for rule in hf_rules.DECODER)
+    model = tiny_llama.load(folder)
+    paths = sorted(path for path, _ in nnx.to_flat_state(nnx.state(model)))
+    assert paths == sorted(rule.ours for rule in hf_rules.rules(model.spec))
 
 
 def test_eight_devices_get_the_same_parameters_as_one(folder):
@@ -147,3 +150,72 @@ def test_config_of_another_size_is_reported_as_wrong_shapes(folder):
     with pytest.raises(ValueError, match='got 9 problems') as error:
         tiny_llama.load(folder)
     assert 'model.layers.0.mlp.down_proj.weight expected shape [24, 40], got [24, 36]' in str(error.value)
+
+
+def shard_files(folder) -> None:
+    """Splits the checkpoint into several files with an index."""
+    (folder / 'model.safetensors').unlink()
+    tiny_llama.twin(vocab_size=88).save_pretrained(folder, max_shard_size='20KB')
+
+
+def test_files_that_the_index_does_not_name_are_ignored(folder):
+    whole = tiny_llama.load(folder)
+    shard_files(folder)
+    safetensors.numpy.save_file({'norm.weight': np.ones(24, np.float32)}, folder / 'consolidated.safetensors')
+    states_equal(whole, tiny_llama.load(folder))
+
+
+def test_index_that_names_absent_files_or_tensors_is_reported_with_everything_else(folder):
+    shard_files(folder)
+    index = json.loads((folder / 'model.safetensors.index.json').read_text())
+    places = index['weight_map']
+    first, norm = places['model.embed_tokens.weight'], places.pop('model.norm.weight')
+    places |= {'model.more.weight': first, 'lm_head.weight': 'model-9.safetensors'}
+    (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+    config = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(config | {'hidden_act': 'gelu'}))
+    with pytest.raises(ValueError) as error:
+        tiny_llama.load(folder)
+    assert 'index.json names model-9.safetensors, which is not in the folder' in str(error.value)
+    assert f'index.json puts model.more.weight into {first}, which does not hold it' in str(error.value)
+    assert f'model.norm.weight in {norm}, not in model.safetensors.index.json' in str(error.value)
+    assert "key 'hidden_act' expected one of" in str(error.value)
+
+
+def test_damaged_index_is_reported(folder):
+    (folder / 'model.safetensors.index.json').write_text('{"weight_map": ')
+    with pytest.raises(ValueError, match=r'index\.json expected a weight_map of tensor names to files, got JSONDecode'):
+        tiny_llama.load(folder)
+
+
+def test_blocks_smaller_than_a_tensor_are_joined(folder, monkeypatch):
+    whole = tiny_llama.load(folder)
+    monkeypatch.setattr(hf_load, 'BLOCK_BYTES', 5 * 24 * 4)
+    states_equal(whole, tiny_llama.load(folder))
+    states_equal(whole, tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2)))
+
+
+def test_every_byte_is_read_once_however_many_devices_share_it(folder):
+    size = sum(x.nbytes for x in safetensors.numpy.load_file(folder / 'model.safetensors').values())
+    for mesh in (tiny_llama.make_mesh(), tiny_llama.make_mesh(2, 2, 2)):
+        before = safetensors_file.READ.total
+        tiny_llama.load(folder, mesh)
+        assert safetensors_file.READ.total - before == size
+
+
+class Bucket(fsspec.implementations.memory.MemoryFileSystem):
+    """A bucket in memory, at s3://."""
+
+    protocol, store, pseudo_dirs, cachable = 's3', {}, [''], False
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return '/' + str(path).removeprefix('s3://').strip('/')
+
+
+def test_checkpoint_in_a_bucket_is_loaded_by_byte_ranges(folder, monkeypatch):
+    bucket = Bucket()
+    monkeypatch.setattr(type(epath.backend.fsspec_backend), 'fs', lambda self, path: bucket)
+    for path in folder.iterdir():
+        bucket.pipe(f's3://models/tiny/{path.name}', path.read_bytes())
+    states_equal(tiny_llama.load(folder), tiny_llama.load('s3://models/tiny'))

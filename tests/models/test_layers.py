@@ -92,7 +92,7 @@ def test_attention_equals_the_twins(models, x):
         expected, _ = theirs.model.layers[LAYER].self_attn(torch.tensor(x), angles, causal)
     attn = one_layer(ours.layers.attn, LAYER)
     q, k, v = attn.project(jnp.asarray(x), ly.rotary_angles(ours.spec, jnp.asarray(positions)), {}, None)
-    heads = ly.self_attention(q, k, v, jnp.ones((BATCH, LENGTH), jnp.int32))
+    heads = ly.self_attention(q, k, v, jnp.ones((BATCH, LENGTH), jnp.int32), None)
     assert_close(attn.output(heads, {}, None), expected.numpy())
 
 
@@ -105,7 +105,7 @@ def test_whole_layer_equals_the_twins(models, x):
         expected = theirs.model.layers[LAYER](torch.tensor(x), attention_mask=causal, position_embeddings=angles)
     segments = jnp.ones((BATCH, LENGTH), jnp.int32)
     layer = one_layer(ours.layers, LAYER)
-    y, _ = layer(jnp.asarray(x), ly.rotary_angles(ours.spec, jnp.asarray(positions)), segments, {}, None)
+    y, _ = layer(jnp.asarray(x), ly.rotary_angles(ours.spec, jnp.asarray(positions)), segments, None, {}, None)
     assert_close(y, expected.numpy())
 
 
@@ -113,7 +113,7 @@ def test_self_attention_equals_a_loop_over_what_each_token_sees():
     q = np.random.default_rng(2).normal(size=(1, 6, 4, 3))
     k, v = np.random.default_rng(3).normal(size=(2, 1, 6, 2, 3))
     segments = np.array([[1, 1, 1, 2, 2, 0]])
-    ours = np.asarray(ly.self_attention(*(jnp.asarray(a, jnp.float32) for a in (q, k, v)), jnp.asarray(segments)))
+    ours = np.asarray(ly.self_attention(*(jnp.asarray(a, jnp.float32) for a in (q, k, v)), jnp.asarray(segments), None))
     for t in range(5):
         seen = [s for s in range(t + 1) if segments[0, s] == segments[0, t]]
         for n in range(4):
@@ -124,12 +124,12 @@ def test_self_attention_equals_a_loop_over_what_each_token_sees():
 
 def test_row_that_sees_no_key_stays_finite():
     q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
-    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool))).all()
+    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool), 4, None)).all()
 
 
 def test_adapter_adds_the_low_rank_product():
     rngs = nnx.Rngs(0)
-    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), jnp.float32, rngs), 1)
+    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, rngs), 1)
     x, a, b = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((3, 5), (5, 2), (2, 7)))
     np.testing.assert_allclose(
         linear(x, {'a': jnp.asarray(a), 'b': jnp.asarray(b)}, None), linear(x, None, None) + x @ a @ b, atol=1e-5

@@ -25,10 +25,12 @@ def tokenizer():
     return tokenizer
 
 
-@pytest.fixture(scope='module')
-def twins(tmp_path_factory, tokenizer):
+@pytest.fixture(scope='module', params=['llama', 'gpt2'])
+def twins(request, tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp('tiny')
-    theirs = tiny_llama.save(folder, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=512)
+    length = {'llama': 'max_position_embeddings', 'gpt2': 'n_positions'}[request.param]
+    sizes = {'vocab_size': tokenizer.get_vocab_size(), length: 512}
+    theirs = tiny_llama.save(folder, model_type=request.param, **sizes)
     return tiny_llama.load(folder), theirs
 
 

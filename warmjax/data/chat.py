@@ -156,8 +156,7 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
         ValueError: no chat template, no stop id, or a file that is not what its name says.
     """
     folder = epath.Path(folder)
-    if not (folder / 'tokenizer.json').exists():
-        raise FileNotFoundError(f"{folder}: expected a tokenizer.json, found none; fetch it from the model's hub page")
+    tokenizer, special = load_tokenizer(folder)
     config = _read_json(folder / 'tokenizer_config.json')
     jinja = folder / 'chat_template.jinja'
     template = jinja.read_text() if jinja.exists() else config.get('chat_template')
@@ -166,8 +165,6 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
             f'{folder}: expected one chat_template in tokenizer_config.json or chat_template.jinja, got '
             f'{"none" if template is None else type(template).__name__}; use a chat model, or write the template there'
         )
-    tokenizer = _tokenizer(folder / 'tokenizer.json')
-    special = {key: _content(config[key]) for key in ('bos_token', 'eos_token') if config.get(key)}
     return ChatTokenizer(
         tokenizer=tokenizer,
         template=template,
@@ -176,6 +173,21 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
         date=datetime.date.fromisoformat(date),
         where=str(folder),
     )
+
+
+def load_tokenizer(folder: epath.PathLike) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """Loads the tokenizer of a checkpoint folder, which need not have a chat template, and its special tokens.
+
+    Raises:
+        FileNotFoundError: no tokenizer.json.
+        ValueError: a file that is not what its name says.
+    """
+    folder = epath.Path(folder)
+    if not (folder / 'tokenizer.json').exists():
+        raise FileNotFoundError(f"{folder}: expected a tokenizer.json, found none; fetch it from the model's hub page")
+    config = _read_json(folder / 'tokenizer_config.json')
+    special = {key: _content(config[key]) for key in ('bos_token', 'eos_token') if config.get(key)}
+    return _tokenizer(folder / 'tokenizer.json'), special
 
 
 def _tokenizer(path: epath.Path) -> tokenizers.Tokenizer:

@@ -72,6 +72,18 @@ def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
     """Loads an adapter folder for a model, scaled and ready for the decoder.
 
     Raises:
+        FileNotFoundError, ValueError: as `read_adapter`.
+    """
+    adapters, settings = read_adapter(folder, model)
+    return scaled(adapters, settings.scale)
+
+
+def read_adapter(folder: epath.PathLike, model: Decoder) -> tuple[StackedAdapters, LoraSettings]:
+    """Reads an adapter folder for a model: adapters as they are stored, not scaled, and their settings.
+
+    Rank-stabilised adapters (alpha / sqrt(rank)) get the alpha that says the same with alpha / rank.
+
+    Raises:
         FileNotFoundError: there is no adapter in the folder.
         ValueError: the adapter belongs to another model or is of a kind that is not computed here.
     """
@@ -96,12 +108,12 @@ def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
             + '\n  '.join(problems)
             + '\ngive the base model that it was trained on, or another adapter'
         )
-    scale = config['lora_alpha'] / (config['r'] ** 0.5 if config.get('use_rslora') else config['r'])
-    unscaled = {
+    rank, alpha = config['r'], config['lora_alpha'] * (config['r'] ** 0.5 if config.get('use_rslora') else 1)
+    adapters = {
         name: {side: _stack([entries[key] for key in keys]) for side, keys in sides.items()}
         for name, sides in names.items()
     }
-    return scaled(unscaled, scale)
+    return adapters, LoraSettings(rank, float(alpha), float(config.get('lora_dropout') or 0), tuple(adapters))
 
 
 def _read_config(path: epath.Path) -> dict[str, Any]:

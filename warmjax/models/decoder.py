@@ -6,6 +6,7 @@ rows (training, scoring, prefill), `step` one token a row over a cache (generati
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +21,24 @@ from warmjax.sharding import constrain
 StackedAdapters = Mapping[str, Mapping[str, Array]]
 """Name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, `b` already multiplied by alpha / R."""
 
+LayerStates = nnx.State | tuple[nnx.State, ...]
+"""Parameters of all layers: stacked, or layer by layer."""
+
 
 class Attention(nnx.Module):
-    """Grouped-query attention with rotary positions."""
+    """Grouped-query attention with rotary positions; its queries and keys may be normed per head (Qwen-3)."""
 
     def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
         self.spec = spec
         L, D, H = spec.num_layers, spec.width, spec.head_dim
         queries, keys = spec.num_heads * H, spec.num_kv_heads * H
-        self.q_proj = ly.Linear('q_proj', L, (D, queries), ('embed', 'heads'), dtype, rngs)
-        self.k_proj = ly.Linear('k_proj', L, (D, keys), ('embed', 'kv_heads'), dtype, rngs)
-        self.v_proj = ly.Linear('v_proj', L, (D, keys), ('embed', 'kv_heads'), dtype, rngs)
-        self.o_proj = ly.Linear('o_proj', L, (queries, D), ('heads', 'embed'), dtype, rngs)
+        self.q_proj = ly.Linear('q_proj', L, (D, queries), ('embed', 'heads'), spec.qkv_bias, dtype, rngs)
+        self.k_proj = ly.Linear('k_proj', L, (D, keys), ('embed', 'kv_heads'), spec.qkv_bias, dtype, rngs)
+        self.v_proj = ly.Linear('v_proj', L, (D, keys), ('embed', 'kv_heads'), spec.qkv_bias, dtype, rngs)
+        self.o_proj = ly.Linear('o_proj', L, (queries, D), ('heads', 'embed'), False, dtype, rngs)
+        if spec.qk_norm:
+            self.q_norm = ly.RMSNorm((L, H), ('layers', None), spec.norm_eps, dtype)
+            self.k_norm = ly.RMSNorm((L, H), ('layers', None), spec.norm_eps, dtype)
 
     def project(self, x: Float[Array, '... D'], angles, adapters, dropout) -> tuple[Array, Array, Array]:
         """Returns queries [..., N, H], keys and values [..., K, H], queries and keys rotated."""
@@ -39,6 +46,8 @@ class Attention(nnx.Module):
         q = self.q_proj(x, adapters.get('q_proj'), dropout).reshape(heads)
         k = self.k_proj(x, adapters.get('k_proj'), dropout).reshape(heads)
         v = self.v_proj(x, adapters.get('v_proj'), dropout).reshape(heads)
+        if self.spec.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         return ly.rotate(q, *angles), ly.rotate(k, *angles), v
 
     def output(self, heads: Float[Array, '... N H'], adapters, dropout) -> Float[Array, '... D']:
@@ -50,9 +59,9 @@ class MLP(nnx.Module):
 
     def __init__(self, spec: Spec, dtype, rngs: nnx.Rngs):
         L, D, F = spec.num_layers, spec.width, spec.mlp_dim
-        self.gate_proj = ly.Linear('gate_proj', L, (D, F), ('embed', 'mlp'), dtype, rngs)
-        self.up_proj = ly.Linear('up_proj', L, (D, F), ('embed', 'mlp'), dtype, rngs)
-        self.down_proj = ly.Linear('down_proj', L, (F, D), ('mlp', 'embed'), dtype, rngs)
+        self.gate_proj = ly.Linear('gate_proj', L, (D, F), ('embed', 'mlp'), False, dtype, rngs)
+        self.up_proj = ly.Linear('up_proj', L, (D, F), ('embed', 'mlp'), False, dtype, rngs)
+        self.down_proj = ly.Linear('down_proj', L, (F, D), ('mlp', 'embed'), False, dtype, rngs)
 
     def __call__(self, x: Float[Array, '... D'], adapters, dropout) -> Float[Array, '... D']:
         gate = self.gate_proj(x, adapters.get('gate_proj'), dropout)
@@ -70,20 +79,20 @@ class Layers(nnx.Module):
         self.post_attention_layernorm = norm()
         self.mlp = MLP(spec, dtype, rngs)
 
-    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, adapters, dropout) -> tuple[Array, tuple]:
+    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, window, adapters, dropout) -> tuple[Array, tuple]:
         """Computes a layer over whole rows; also returns its keys and values [B, T, K, H]."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, dropout)
-        x = x + self.attn.output(ly.self_attention(q, k, v, segment_ids), adapters, dropout)
+        x = x + self.attn.output(ly.self_attention(q, k, v, segment_ids, window), adapters, dropout)
         x = constrain(x, 'batch', None, None)
         x = x + self.mlp(self.post_attention_layernorm(x), adapters, dropout)
         return constrain(x, 'batch', None, None), (k, v)
 
-    def step(self, x: Float[Array, 'B D'], keys, values, layer, angles, seen, slot, adapters):
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, angles, seen, slot, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
         keys, values = write(keys, values, k, v, slot, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(ly.cached_attention(q, *mine, seen), adapters, None)
+        x = x + self.attn.output(ly.cached_attention(q, *mine, seen, slot, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 
@@ -126,46 +135,38 @@ class Decoder(nnx.Module):
         keys = None if dropout is None else jax.random.split(dropout.key, self.spec.num_layers)
 
         def body(x, layer):
-            state, adapters, key = layer
+            state, window, adapters, key = layer
             mine = None if key is None else ly.Dropout(key, dropout.rate)
-            return nnx.merge(graphdef, state)(x, angles, segment_ids, adapters, mine)
+            return nnx.merge(graphdef, state)(x, angles, segment_ids, window, adapters, mine)
 
         x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
-        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, (states, dict(adapters), keys))
+        layers = (states, self.spec.window_sizes(), dict(adapters), keys)
+        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, layers)
         return self.norm(x), kv
 
     def step(
-        self, tokens: Int[Array, 'B'], cache: Cache, layers: 'LayerStates', adapters: StackedAdapters | tuple
+        self, tokens: Int[Array, 'B'], cache: Cache, layers: LayerStates, adapters: StackedAdapters | tuple
     ) -> tuple[Float[Array, 'B D'], Cache]:
         """Computes one token a row and adds it to the cache. `layers` and `adapters` come from `for_steps`."""
         angles = ly.rotary_angles(self.spec, cache.positions())
         rest = {'angles': angles, 'seen': cache.seen(), 'slot': cache.next_slot}
-        graphdef = nnx.graphdef(self.layers)
         x = self.embed_tokens[...][tokens]
-        run = _unrolled if cache.is_unrolled else _scanned
-        x, keys, values = run(graphdef, layers, x, cache, adapters, rest)
-        return self.norm(x), cache.advance(keys, values)
+        x, cache = step_layers(self.layers, x, cache, layers, self.spec.window_sizes(), adapters, rest)
+        return self.norm(x), cache
 
-    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple['LayerStates', StackedAdapters | tuple]:
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, StackedAdapters | tuple]:
         """Prepares layers and adapters for `step`, outside its loop.
 
         Unrolled, each layer's weights become arrays of their own: XLA's CPU backend would otherwise copy a layer's
         slice of the stack at every step.
         """
-        states = nnx.state(self.layers)
-        if not unroll:
-            return states, dict(adapters)
-        slices = range(self.spec.num_layers)
-        return tuple(_layer(states, i) for i in slices), tuple(_layer(dict(adapters), i) for i in slices)
+        return split_layers(self.layers, adapters, unroll)
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""
         if self.spec.tied:
             return jnp.einsum('...D,VD->...V', x, self.embed_tokens[...], preferred_element_type=jnp.float32)
         return jnp.einsum('...D,DV->...V', x, self.lm_head[...], preferred_element_type=jnp.float32)
-
-
-LayerStates = nnx.State | tuple[nnx.State, ...]
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -183,24 +184,50 @@ def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.Stat
     return nnx.merge(graphdef, init())
 
 
+def split_layers(stack: nnx.Module, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, Any]:
+    """Takes a stack of layers and its adapters apart for `step_layers`; see `Decoder.for_steps`."""
+    states = nnx.state(stack)
+    if not unroll:
+        return states, dict(adapters)
+    indices = range(jax.tree.leaves(states)[0].shape[0])
+    return tuple(_layer(states, i) for i in indices), tuple(_layer(dict(adapters), i) for i in indices)
+
+
+def step_layers(
+    stack: nnx.Module, x: Float[Array, 'B D'], cache: Cache, layers: LayerStates, windows, adapters, rest: Mapping
+) -> tuple[Float[Array, 'B D'], Cache]:
+    """Sends one token a row through a stack of layers, in a loop or a scan as the cache is made.
+
+    Args:
+        stack: its modules have `step(x, keys, values, layer, window, adapters=..., **rest)`.
+        layers: their parameters, and `adapters` theirs, from `split_layers`.
+        windows: how many tokens each layer's tokens see [L], or None.
+    """
+    run = _unrolled if cache.is_unrolled else _scanned
+    x, keys, values = run(nnx.graphdef(stack), layers, x, cache, windows, adapters, rest)
+    return x, cache.advance(keys, values)
+
+
 def _layer(tree, index: int):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _unrolled(graphdef, layers, x, cache, adapters, rest):
+def _unrolled(graphdef, layers, x, cache, windows, adapters, rest):
     keys, values = [], []
-    for state, adapter, k, v in zip(layers, adapters, cache.keys, cache.values, strict=True):
-        x, k, v = nnx.merge(graphdef, state).step(x, k, v, None, adapters=adapter, **rest)
+    for i, (state, adapter) in enumerate(zip(layers, adapters, strict=True)):
+        window = None if windows is None else windows[i]
+        layer = nnx.merge(graphdef, state)
+        x, k, v = layer.step(x, cache.keys[i], cache.values[i], None, window, adapters=adapter, **rest)
         keys.append(k)
         values.append(v)
     return x, tuple(keys), tuple(values)
 
 
-def _scanned(graphdef, layers, x, cache, adapters, rest):
+def _scanned(graphdef, layers, x, cache, windows, adapters, rest):
     def body(carry, layer):
-        state, adapter, index = layer
-        return nnx.merge(graphdef, state).step(*carry, index, adapters=adapter, **rest), None
+        state, window, adapter, index = layer
+        return nnx.merge(graphdef, state).step(*carry, index, window, adapters=adapter, **rest), None
 
     indices = jnp.arange(cache.keys.shape[0])
-    carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (layers, adapters, indices))
+    carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (layers, windows, adapters, indices))
     return carry

@@ -1,10 +1,25 @@
-"""Loads a Hugging Face checkpoint folder into a decoder, tensor by tensor, straight onto the mesh.
+"""Loads a Hugging Face checkpoint folder into its model: byte ranges of the files go straight to the devices.
 
-Strict: what is missing, what is there too much and what has the wrong shape is collected and raised once. Nothing is
-transposed on the host.
+Tensors arrive as they lie on disk and are turned, cast and stacked on the devices, never on the host, which holds a few
+blocks of rows at a time. A process reads a block once, whatever devices share it. Where a mesh spans processes, each
+tensor is cut by rows over all devices, and the devices exchange what the model's layout asks for:
+
+    disk, [out, in]     rows 0-1    rows 2-3    rows 4-5    rows 6-7
+    devices                0           1           2           3
+
+so that every byte is read once by all processes together, in one range each, however the layout cuts or copies columns.
+
+Strict: what is missing, what is there too much, what has the wrong shape or type and what the config contradicts is
+collected and raised once.
 """
 
+import collections
+import concurrent.futures
+import dataclasses
 import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +29,22 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax import sharding
-from warmjax.models import decoder, hf_rules
-from warmjax.models.safetensors_file import Entry, read_header
-from warmjax.models.spec import Spec, read_config, spec_from_config
+from warmjax.models import families, hf_files, hf_rules
+from warmjax.models.families import Model, ModelSpec
+from warmjax.models.safetensors_file import Entry
+from warmjax.models.spec import read_config
+
+BLOCK_BYTES = 64 * 2**20
+"""Most bytes that are read at once."""
+THREADS = 4
+"""Blocks that are read at the same time; as many again wait for their device."""
 
 
-def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
+def load(folder: epath.PathLike, dtype, mesh: Mesh) -> Model:
     """Loads a checkpoint.
 
     Args:
-        folder: holds config.json and one or more *.safetensors files.
+        folder: a path or URL; holds config.json and model.safetensors, or several such files with or without an index.
         dtype: of the parameters in memory.
         mesh: where they go (`warmjax.sharding`).
 
@@ -31,56 +52,59 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> decoder.Decoder:
         FileNotFoundError: no config.json or no safetensors file.
         ValueError: the checkpoint does not hold exactly the tensors of its config; all problems in one message.
     """
-    spec = spec_from_config(read_config(folder), f'{folder}/config.json')
-    graphdef, shapes = nnx.split(decoder.abstract(spec, dtype))
-    entries = read_entries(folder)
+    spec, entries = check(folder)
+    graphdef, shapes = nnx.split(families.abstract(spec, dtype))
     shapes = dict(nnx.to_flat_state(shapes))
-    problems = _mismatches(entries, shapes, spec) + _untied(entries, spec)
+    plans = []
+    for rule in hf_rules.rules(spec):
+        variable = shapes[rule.ours]
+        target = sharding.named(mesh, variable.logical_axes, variable.shape, '.'.join(rule.ours))
+        names = [name for name, _ in hf_rules.tensors(rule, spec)]
+        plans.append(_Plan(rule, variable, target, tuple(_placed(entries[name], rule, target) for name in names)))
+    data = _read_ahead(block for plan in plans for part in plan.parts for block in part.blocks)
+    filled = [(plan.rule.ours, plan.variable.replace(_assemble(plan, dtype, data))) for plan in plans]
+    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def check(folder: epath.PathLike) -> tuple[ModelSpec, dict[str, Entry]]:
+    """Compares a folder's files with its config.json, without loading anything.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    config = read_config(folder)
+    entries, problems = hf_files.find_tensors(folder)
+    try:
+        spec = families.spec_from_config(config, f'{folder}/config.json')
+    except ValueError as error:
+        problems.append(str(error))
+    else:
+        entries = {hf_rules.full_name(name, spec): entry for name, entry in entries.items()}
+        problems += _mismatches(entries, spec) + _untied(entries, spec)
     if problems:
         raise ValueError(
             f'{folder}: expected the tensors of its config.json, got {len(problems)} problems:\n  '
             + '\n  '.join(problems)
             + '\nfetch the checkpoint again, or mend its config.json'
         )
-    filled = []
-    for rule in hf_rules.rules(spec):
-        variable = shapes[rule.ours]
-        target = sharding.named(mesh, variable.logical_axes, variable.shape, '.'.join(rule.ours))
-        parts = [entries[name] for name, _ in hf_rules.tensors(rule, spec)]
-        filled.append((rule.ours, variable.replace(_assemble(parts, rule.transposed, variable.shape, dtype, target))))
-    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+    return spec, entries
 
 
-def read_entries(folder: epath.PathLike) -> dict[str, Entry]:
-    """Finds every tensor of a folder's safetensors files by name.
-
-    Raises:
-        FileNotFoundError: there is no safetensors file.
-        ValueError: a file is damaged, or two files hold the same tensor.
-    """
-    files = sorted(epath.Path(folder).glob('*.safetensors'))
-    if not files:
-        raise FileNotFoundError(
-            f'{folder}: expected *.safetensors files, found none; a folder of .bin files is not read (they can run '
-            'code): convert it with transformers, `AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`'
-        )
-    entries, problems = {}, []
-    for path in files:
-        for name, entry in read_header(path).items():
-            if name in entries:
-                problems.append(f'{name} in both {entries[name].path.name} and {path.name}')
-            entries[name] = entry
-    if problems:
-        raise ValueError(f'{folder}: expected every tensor once, got ' + '; '.join(problems) + '; delete one copy')
-    return entries
+def stored_dtype(folder: epath.PathLike) -> np.dtype:
+    """Returns the dtype in which a checkpoint stores its embedding table."""
+    spec, entries = check(folder)
+    return entries[hf_rules.rules(spec)[0].theirs].dtype
 
 
-def _mismatches(entries: dict[str, Entry], shapes: dict, spec: Spec) -> list[str]:
+def _mismatches(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
+    shapes = {
+        path: variable.shape for path, variable in nnx.to_flat_state(nnx.state(families.abstract(spec, jnp.float32)))
+    }
     problems, expected = [], set()
     for rule in hf_rules.rules(spec):
         for name, layer in hf_rules.tensors(rule, spec):
             expected.add(name)
-            shape = shapes[rule.ours].shape[0 if layer is None else 1 :]
+            shape = shapes[rule.ours][0 if layer is None else 1 :]
             shape = shape[::-1] if rule.transposed else shape
             if name not in entries:
                 problems.append(f'missing {name} {list(shape)}')
@@ -89,35 +113,125 @@ def _mismatches(entries: dict[str, Entry], shapes: dict, spec: Spec) -> list[str
             elif not jnp.issubdtype(entries[name].dtype, jnp.floating):
                 problems.append(f'{name} expected floating point, got {entries[name].dtype}')
     if spec.tied:
-        expected.add('lm_head.weight')
+        expected.add(hf_rules.HEAD)
     extra = [name for name in entries if name not in expected and not name.endswith(hf_rules.IGNORED)]
     return problems + [f'unexpected {name} {list(entries[name].shape)}' for name in sorted(extra)]
 
 
-def _untied(entries: dict[str, Entry], spec: Spec) -> list[str]:
+def _untied(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
     """A tied checkpoint may store its head too, but then it must equal the embedding."""
-    head, table = entries.get('lm_head.weight'), entries.get('model.embed_tokens.weight')
-    if spec.tied and head and table and not np.array_equal(head.read(), table.read()):
-        return ['lm_head.weight differs from model.embed_tokens.weight, though config.json says that they are tied']
-    return []
+    name = hf_rules.rules(spec)[0].theirs
+    head, table = entries.get(hf_rules.HEAD), entries.get(name)
+    if not (spec.tied and head and table):
+        return []
+    equal = head.shape == table.shape and all(
+        np.array_equal(head.read_rows(*rows), table.read_rows(*rows)) for rows in _row_blocks(table, 0, table.shape[0])
+    )
+    if equal:
+        return []
+    return [f'{hf_rules.HEAD} differs from {name}, though config.json says that they are tied']
 
 
-def _assemble(parts: list[Entry], transposed: bool, shape: tuple[int, ...], dtype, target: NamedSharding) -> jax.Array:
-    """Puts one parameter together: each tensor goes to the devices as it lies on disk, and is turned and cast there."""
-    stacked = len(shape) > len(parts[0].shape)
-    axes = target.spec[1:] if stacked else target.spec
-    source = NamedSharding(target.mesh, PartitionSpec(*(axes[::-1] if transposed else axes)))
-    if not stacked:
-        return _turn(target, transposed, dtype)(_put(parts[0], source))
-    whole = jax.jit(functools.partial(jnp.zeros, shape, dtype), out_shardings=target)()
-    for i, part in enumerate(parts):
-        whole = _set_layer(target, transposed)(whole, _put(part, source), i)
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """Rows [start, stop) of a tensor, and the devices of this process that get them with the columns they get."""
+
+    entry: Entry
+    start: int
+    stop: int
+    owners: tuple[tuple[jax.Device, tuple[slice, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+    """A tensor laid out over the mesh as it lies on disk; the blocks of a device follow each other."""
+
+    entry: Entry
+    source: NamedSharding
+    blocks: tuple[_Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """How one parameter is put together from its tensors, one a layer where it is stacked."""
+
+    rule: hf_rules.Rule
+    variable: nnx.Variable
+    target: NamedSharding
+    parts: tuple[_Placed, ...]
+
+    @property
+    def is_stacked(self) -> bool:
+        return len(self.variable.shape) > len(self.parts[0].entry.shape)
+
+    @property
+    def part_target(self) -> NamedSharding:
+        """The layout of one tensor within the parameter's."""
+        return NamedSharding(self.target.mesh, PartitionSpec(*self.target.spec[1 if self.is_stacked else 0 :]))
+
+
+def _placed(entry: Entry, rule: hf_rules.Rule, target: NamedSharding) -> _Placed:
+    mesh = target.mesh
+    if mesh.is_multi_process:
+        source = NamedSharding(mesh, PartitionSpec(_row_axes(mesh, entry.shape[0])))
+    else:
+        axes = target.spec[len(target.spec) - len(entry.shape) :]
+        source = NamedSharding(mesh, PartitionSpec(*(axes[::-1] if rule.transposed else axes)))
+    owners = collections.defaultdict(list)
+    for device, (rows, *columns) in source.addressable_devices_indices_map(entry.shape).items():
+        owners[rows.indices(entry.shape[0])[:2]].append((device, tuple(columns)))
+    blocks = [
+        _Block(entry, *rows, tuple(owners[part])) for part in sorted(owners) for rows in _row_blocks(entry, *part)
+    ]
+    return _Placed(entry, source, tuple(blocks))
+
+
+def _row_axes(mesh: Mesh, rows: int) -> tuple[str, ...]:
+    """Returns the most mesh axes over which the rows can be cut evenly."""
+    names = mesh.axis_names
+    choices = [axes for size in range(len(names) + 1) for axes in itertools.combinations(names, size)]
+    parts = {axes: math.prod(mesh.shape[name] for name in axes) for axes in choices}
+    return max((axes for axes in choices if rows % parts[axes] == 0), key=parts.get)
+
+
+def _row_blocks(entry: Entry, start: int, stop: int) -> list[tuple[int, int]]:
+    """Cuts rows [start, stop) into ranges of at most BLOCK_BYTES, or of one row."""
+    step = max(1, BLOCK_BYTES * entry.shape[0] // max(1, entry.num_bytes))
+    return [(row, min(row + step, stop)) for row in range(start, stop, step)]
+
+
+def _read_ahead(blocks: Iterable[_Block]) -> Iterator[np.ndarray]:
+    """Yields the blocks' data in order, read by threads that are at most 2 * THREADS blocks ahead."""
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        pending = collections.deque()
+        for block in blocks:
+            pending.append(pool.submit(block.entry.read_rows, block.start, block.stop))
+            if len(pending) == 2 * THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _assemble(plan: _Plan, dtype, data: Iterator[np.ndarray]) -> jax.Array:
+    """Puts one parameter together from the next blocks of `data`."""
+    turn = _turn(plan.part_target, plan.rule.transposed, dtype)
+    if not plan.is_stacked:
+        return turn(_put(plan.parts[0], data)).block_until_ready()
+    whole = jax.jit(functools.partial(jnp.zeros, plan.variable.shape, dtype), out_shardings=plan.target)()
+    for i, part in enumerate(plan.parts):
+        whole = _set_layer(plan.target)(whole, turn(_put(part, data)), i).block_until_ready()
     return whole
 
 
-def _put(entry: Entry, target: NamedSharding) -> jax.Array:
-    data = entry.read()
-    return jax.make_array_from_callback(entry.shape, target, lambda index: np.ascontiguousarray(data[index]))
+def _put(part: _Placed, data: Iterator[np.ndarray]) -> jax.Array:
+    """Puts the next blocks of `data` on their devices and joins them there."""
+    pieces = collections.defaultdict(list)
+    for block in part.blocks:
+        rows = next(data)
+        for device, columns in block.owners:
+            pieces[device].append(jax.device_put(np.ascontiguousarray(rows[:, *columns]), device))
+    shards = [blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks) for blocks in pieces.values()]
+    return jax.make_array_from_single_device_arrays(part.entry.shape, part.source, shards)
 
 
 @functools.cache
@@ -126,8 +240,7 @@ def _turn(target: NamedSharding, transposed: bool, dtype):
 
 
 @functools.cache
-def _set_layer(target: NamedSharding, transposed: bool):
-    def set_layer(whole, part, layer):
-        return whole.at[layer].set((part.T if transposed else part).astype(whole.dtype))
-
+def _set_layer(target: NamedSharding):
+    """Apart from `_turn`: XLA's CPU backend turns a matrix 6 times slower when it writes it into a stack at once."""
+    set_layer = functools.partial(jax.lax.dynamic_update_index_in_dim, axis=0)
     return jax.jit(set_layer, donate_argnums=0, out_shardings=target)

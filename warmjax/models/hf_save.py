@@ -1,26 +1,39 @@
-"""Writes a decoder as a Hugging Face checkpoint folder: config.json, model.safetensors and the tokenizer's files."""
+"""Writes a model as a Hugging Face checkpoint folder: config.json, safetensors and the tokenizer's files."""
 
+import functools
 import json
 import uuid
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from etils import epath
 from flax import nnx
-from safetensors.flax import save
 
-from warmjax.models import hf_rules
-from warmjax.models.decoder import Decoder
-from warmjax.models.spec import config_from_spec
+from warmjax.models import families, hf_files, hf_rules, safetensors_file
+from warmjax.models.families import Model
+from warmjax.models.hf_rules import Rule
+
+MAX_SHARD_BYTES = 5 * 10**9
+"""Size of a file above which transformers begins another."""
 
 
-def save_checkpoint(folder: epath.PathLike, model: Decoder, other_files: Mapping[str, str]) -> None:
+def save_checkpoint(
+    folder: epath.PathLike,
+    model: Model,
+    other_files: Mapping[str, str | bytes],
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
     """Writes the folder under a temporary name and renames it, so that it is there whole or not at all.
+
+    The host holds one tensor at a time.
 
     Args:
         folder: must not exist yet.
         model: its parameters are written in the dtype they have.
-        other_files: file name → text of what goes beside the weights (tokenizer, chat template, generation config).
+        other_files: file name → content of what goes beside the weights (tokenizer, chat template, generation config);
+            a config.json among them is written instead of the spec's.
+        max_shard_bytes: weights are cut into files of this size, and an index; a tensor is never cut.
 
     Raises:
         ValueError: the folder exists.
@@ -28,24 +41,62 @@ def save_checkpoint(folder: epath.PathLike, model: Decoder, other_files: Mapping
     folder = epath.Path(folder)
     if folder.exists():
         raise ValueError(f'{folder}: expected a folder that does not exist yet, got one; delete it or choose another')
-    tensors = hf_tensors(model)
-    config = config_from_spec(model.spec, str(next(iter(tensors.values())).dtype))
     temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex[:8]}.tmp'
     temporary.mkdir(parents=True)
-    (temporary / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
-    (temporary / 'model.safetensors').write_bytes(save(tensors, metadata={'format': 'pt'}))
-    for name, text in other_files.items():
-        (temporary / name).write_text(text)
-    temporary.rename(folder)
+    try:
+        dtype = next(iter(jax.tree.leaves(nnx.state(model)))).dtype
+        texts = {'config.json': json.dumps(families.config_from_spec(model.spec, str(dtype)), indent=2) + '\n'}
+        _write_weights(temporary, model, max_shard_bytes)
+        for name, content in (texts | dict(other_files)).items():
+            (temporary / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.rename(folder)
+    except BaseException:
+        temporary.rmtree(missing_ok=True)
+        raise
 
 
-def hf_tensors(model: Decoder) -> dict[str, np.ndarray]:
-    """Returns the model's parameters on the host, under Hugging Face's names and in its layout."""
-    state = dict(nnx.to_flat_state(nnx.state(model)))
-    tensors = {}
-    for rule in hf_rules.rules(model.spec):
-        whole = np.asarray(state[rule.ours].get_value())
-        for name, layer in hf_rules.tensors(rule, model.spec):
-            part = whole if layer is None else whole[layer]
-            tensors[name] = np.ascontiguousarray(part.T if rule.transposed else part)
-    return tensors
+def _write_weights(folder: epath.Path, model: Model, max_shard_bytes: int) -> None:
+    state = {path: x.get_value() for path, x in nnx.to_flat_state(nnx.state(model))}
+    places = {
+        name: (rule, layer) for rule in hf_rules.rules(model.spec) for name, layer in hf_rules.tensors(rule, model.spec)
+    }
+    kinds = {name: _kind(state[rule.ours], rule, layer) for name, (rule, layer) in places.items()}
+    sizes = {name: dtype.itemsize * int(np.prod(shape)) for name, (dtype, shape) in kinds.items()}
+    shards = _shards(sizes, max_shard_bytes)
+    weight_map = {}
+    for i, names in enumerate(shards):
+        file = 'model.safetensors' if len(shards) == 1 else f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
+        data = (_fetch(state[places[name][0].ours], *places[name]) for name in names)
+        safetensors_file.write(folder / file, {name: kinds[name] for name in names}, data)
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        index = {'metadata': {'total_size': sum(sizes.values())}, 'weight_map': weight_map}
+        (folder / hf_files.INDEX).write_text(json.dumps(index, indent=2) + '\n')
+
+
+def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Cuts names into runs whose sizes add up to at most `limit`, or that hold a single one."""
+    shards, filled = [], 0
+    for name, size in sizes.items():
+        if not shards or filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _kind(whole: jax.Array, rule: Rule, layer: int | None) -> tuple[np.dtype, tuple[int, ...]]:
+    shape = whole.shape if layer is None else whole.shape[1:]
+    return np.dtype(whole.dtype), shape[::-1] if rule.transposed else shape
+
+
+def _fetch(whole: jax.Array, rule: Rule, layer: int | None) -> np.ndarray:
+    """Brings one tensor to the host, in Hugging Face's layout."""
+    return np.asarray(_take(whole, layer, rule.transposed))
+
+
+@functools.partial(jax.jit, static_argnames='transposed')
+def _take(whole: jax.Array, layer: int | None, transposed: bool) -> jax.Array:
+    part = whole if layer is None else jax.lax.dynamic_index_in_dim(whole, layer, keepdims=False)
+    return part.T if transposed else part

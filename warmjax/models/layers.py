@@ -45,16 +45,22 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], 
 
 
 class Linear(nnx.Module):
-    """y = x W, plus (x a) b where an adapter is given. The kernel is stored [in, out]."""
+    """y = x W, plus its bias if it has one, plus (x a) b if an adapter is given. The kernel is stored [in, out]."""
 
-    def __init__(self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
+    ):
         self.name = name
         self.kernel = param(rngs, (layers, *dims), ('layers', *axes), dtype, dims[0] ** -0.5)
+        if bias:
+            self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
     def __call__(
         self, x: Float[Array, '... I'], adapter: Adapter | None, dropout: Dropout | None
     ) -> Float[Array, '... O']:
         y = x @ self.kernel[...]
+        if hasattr(self, 'bias'):
+            y = y + self.bias[...]
         if adapter is None:
             return y
         x = x if dropout is None else dropout(x, self.name)
@@ -106,27 +112,44 @@ def rotate(x: Float[Array, '... n H'], cos: Float[Array, '... h'], sin: Float[Ar
 
 
 def self_attention(
-    q: Float[Array, 'B T N H'], k: Float[Array, 'B T K H'], v: Float[Array, 'B T K H'], segment_ids: Int[Array, 'B T']
+    q: Float[Array, 'B T N H'],
+    k: Float[Array, 'B T K H'],
+    v: Float[Array, 'B T K H'],
+    segment_ids: Int[Array, 'B T'],
+    window: Int[Array, ''] | None,
 ) -> Float[Array, 'B T N H']:
     """Causal attention of whole rows; a token sees only its own segment, and segment 0 is padding.
 
-    segment_ids   1 1 1 2 2 0
-    token 4 sees  . . . x x .
+    With a window, it sees so many tokens, itself included.
+
+    segment_ids            1 1 1 2 2 0
+    token 2 sees           x x x . . .
+        in a window of 2   . x x . . .
+    token 4 sees           . . . x x .
     """
     B, T, N, H = q.shape
     K = k.shape[2]
     seen = (segment_ids[:, :, None] == segment_ids[:, None, :]) & jnp.tril(jnp.ones((T, T), bool))
+    if window is not None:
+        seen &= jnp.arange(T)[:, None] - jnp.arange(T) < window
     scores = jnp.einsum('BTKGH,BSKH->BKGTS', q.reshape(B, T, K, N // K, H), k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
     return jnp.einsum('BKGTS,BSKH->BTKGH', weights.astype(v.dtype), v).reshape(B, T, N, H)
 
 
 def cached_attention(
-    q: Float[Array, 'B N H'], k: Float[Array, 'B K H S'], v: Float[Array, 'B K S H'], seen: Bool[Array, 'B S']
+    q: Float[Array, 'B N H'],
+    k: Float[Array, 'B K H S'],
+    v: Float[Array, 'B K S H'],
+    seen: Bool[Array, 'B S'],
+    slot: Int[Array, ''],
+    window: Int[Array, ''] | None,
 ) -> Float[Array, 'B N H']:
-    """Attention of one new token a row over the slots of a cache that it may see."""
+    """Attention of one new token a row, in `slot`, over the slots of a cache that it may see and its window reaches."""
     B, N, H = q.shape
     K = k.shape[1]
+    if window is not None:
+        seen &= slot - jnp.arange(k.shape[-1]) < window
     scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
     return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H)

@@ -1,4 +1,4 @@
-"""Reads safetensors files by their header and a memory map, so that no tensor is copied before its device asks for it.
+"""Reads safetensors files by byte ranges, so that only what a device needs leaves the disk, and writes them in order.
 
 Format: 8 bytes little-endian header length, that many bytes of JSON (name → dtype, shape, data_offsets), then the data
 (https://github.com/huggingface/safetensors, "Format").
@@ -7,12 +7,16 @@ Format: 8 bytes little-endian header length, that many bytes of JSON (name → d
 import dataclasses
 import json
 import math
-import pathlib
+import os
 import struct
+import threading
+from collections.abc import Iterable, Mapping
 
 import ml_dtypes
 import numpy as np
 from etils import epath
+
+from warmjax import runs
 
 DTYPES = {
     'F64': np.float64,
@@ -39,14 +43,40 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """Returns the tensor: a view of a memory map for a local file, a copy of its byte range for a remote one."""
-        if '://' not in str(self.path):
-            data = np.memmap(pathlib.Path(self.path), np.uint8, 'r', self.start, (self.num_bytes,))
-        else:
-            with self.path.open('rb') as file:
-                file.seek(self.start)
-                data = np.frombuffer(file.read(self.num_bytes), np.uint8)
-        return data.view(self.dtype).reshape(self.shape)
+        """Reads the whole tensor."""
+        return self.read_rows(0, self.shape[0]) if self.shape else self._read(0, self.shape)
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """Reads rows [start, stop) of axis 0 in one request, into memory that a CPU device can take over uncopied."""
+        rest = self.shape[1:]
+        return self._read(start * math.prod(rest) * self.dtype.itemsize, (stop - start, *rest))
+
+    def _read(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+        buffer = _aligned(math.prod(shape) * self.dtype.itemsize)
+        read = _read_local if runs.is_local(self.path) else _read_remote
+        if (got := read(self.path, self.start + offset, buffer)) != len(buffer):
+            raise ValueError(
+                f'{self.path}: expected {len(buffer)} bytes at {self.start + offset}, got {got}; is '
+                'somebody writing the file? Load it again'
+            )
+        READ.add(got)
+        return buffer.view(self.dtype).reshape(shape)
+
+
+class ByteCounter:
+    """Counts bytes, from several threads."""
+
+    def __init__(self):
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.total += number
+
+
+READ = ByteCounter()
+"""Bytes of tensors that this process has read, headers not counted."""
 
 
 def read_header(path: epath.PathLike) -> dict[str, Entry]:
@@ -78,6 +108,25 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
     return entries
 
 
+def write(
+    path: epath.PathLike, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], data: Iterable[np.ndarray]
+) -> None:
+    """Writes a file, tensor by tensor: `data` yields them in the order of `tensors`, one on the host at a time."""
+    codes = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+    header, end = {'__metadata__': {'format': 'pt'}}, 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {'dtype': codes[np.dtype(dtype)], 'shape': list(shape), 'data_offsets': [start, end]}
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 64 + 56)  # with the 8 bytes before it, so that the data begins at a multiple of 64
+    with epath.Path(path).open('wb') as file:
+        file.write(struct.pack('<Q', len(text)) + text)
+        for (name, (dtype, shape)), array in zip(tensors.items(), data, strict=True):
+            if (array.dtype, array.shape) != (np.dtype(dtype), shape):
+                raise RuntimeError(f'{path}: {name} announced as {dtype} {shape}, got {array.dtype} {array.shape}')
+            file.write(np.ascontiguousarray(array).view(np.uint8).data)
+
+
 def _entry(path: epath.Path, name: str, fields: dict, data_start: int) -> Entry:
     if fields['dtype'] not in DTYPES:
         raise ValueError(f'tensor {name!r} of dtype {fields["dtype"]!r}, not one of {sorted(DTYPES)}')
@@ -86,3 +135,30 @@ def _entry(path: epath.Path, name: str, fields: dict, data_start: int) -> Entry:
     if start < 0 or entry.num_bytes != end - start:
         raise ValueError(f'tensor {name!r} of shape {entry.shape}, which does not fill its {end - start} bytes')
     return entry
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Returns uninitialised bytes that start at a multiple of 64, as XLA wants them."""
+    buffer = np.empty(size + 64, np.uint8)
+    skip = -buffer.ctypes.data % 64
+    return buffer[skip : skip + size]
+
+
+def _read_local(path: epath.Path, start: int, buffer: np.ndarray) -> int:
+    """Fills the buffer from a position of a file; one call of the system reads at most 2 GiB. Returns bytes read."""
+    done = 0
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while got := os.preadv(file, [memoryview(buffer)[done:]], start + done):
+            done += got
+    finally:
+        os.close(file)
+    return done
+
+
+def _read_remote(path: epath.Path, start: int, buffer: np.ndarray) -> int:
+    with path.open('rb') as file:
+        file.seek(start)
+        data = file.read(len(buffer))
+    buffer[: len(data)] = np.frombuffer(data, np.uint8)
+    return len(data)

@@ -135,6 +135,9 @@ def _spec(settings: WorldSettings, chatter: chat.ChatTokenizer) -> Spec:
         norm_eps=1e-5,
         rope_theta=10000.0,
         rope_scaling=None,
+        window=None,
+        qkv_bias=False,
+        qk_norm=False,
         tied=True,
     )
 

@@ -1,0 +1,220 @@
+"""GPT-2: the same interface as `decoder.Decoder`, another anatomy.
+
+Positions are learnt, norms subtract the mean, every linear map has a bias, queries, keys and values come from one map,
+and the head is the embedding. Source: transformers `modeling_gpt2.py`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from warmjax.models import layers as ly
+from warmjax.models.cache import Cache, write
+from warmjax.models.decoder import LayerStates, StackedAdapters, split_layers, step_layers
+from warmjax.sharding import constrain
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Spec:
+    """Dimensions, named as in `spec.Spec`; `max_length` is the number of positions that have been learnt."""
+
+    model_type: str
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    max_length: int
+    norm_eps: float
+    tied: bool
+
+    @property
+    def num_matmul_params(self) -> int:
+        """Weights that enter a matrix product for each token."""
+        layer = 4 * self.width**2 + 2 * self.width * self.mlp_dim
+        return self.num_layers * layer + self.width * self.vocab_size
+
+
+_REQUIRED = {
+    'vocab_size': 'vocab_size',
+    'width': 'n_embd',
+    'num_layers': 'n_layer',
+    'num_heads': 'n_head',
+    'max_length': 'n_positions',
+    'norm_eps': 'layer_norm_epsilon',
+}
+"""Field of GPT2Spec → key of config.json."""
+
+_MUST_BE = {
+    'activation_function': ('gelu_new',),
+    'scale_attn_weights': (True, None),
+    'scale_attn_by_inverse_layer_idx': (False, None),
+    'reorder_and_upcast_attn': (False, None),
+    'add_cross_attention': (False, None),
+    'tie_word_embeddings': (True, None),
+}
+"""What is computed here; any other value of these keys is refused."""
+
+
+def spec_from_config(config: Mapping[str, Any], where: str) -> GPT2Spec:
+    """Reads the spec out of a config.json.
+
+    Raises:
+        ValueError: keys that are missing, or values that are not computed here, all in one message.
+    """
+    problems = [f"key '{key}' is missing" for key in _REQUIRED.values() if key not in config]
+    given = {key: config[key] for key in (*_REQUIRED.values(), 'n_inner') if config.get(key) is not None}
+    wrong = [key for key, value in given.items() if not isinstance(value, int | float) or not value > 0]
+    problems += [f"key '{key}' expected a positive number, got {given[key]!r}" for key in wrong]
+    problems += [
+        f"key '{key}' expected one of {list(allowed)}, got {config.get(key)!r}"
+        for key, allowed in _MUST_BE.items()
+        if config.get(key) not in allowed
+    ]
+    if not problems and config['n_embd'] % config['n_head']:
+        problems.append(f"key 'n_embd' expected a multiple of {config['n_head']} heads, got {config['n_embd']}")
+    if problems:
+        raise ValueError(
+            f'{where}: expected the config of a GPT-2, got\n  '
+            + '\n  '.join(problems)
+            + '\nuse a checkpoint of a supported family, or mend its config.json'
+        )
+    fields = {field: config[key] for field, key in _REQUIRED.items()}
+    return GPT2Spec(
+        model_type='gpt2',
+        head_dim=config['n_embd'] // config['n_head'],
+        mlp_dim=config.get('n_inner') or 4 * config['n_embd'],
+        tied=True,
+        **fields,
+    )
+
+
+def config_from_spec(spec: GPT2Spec, dtype: str) -> dict[str, Any]:
+    """Writes the spec as a config.json that transformers reads."""
+    return {key: getattr(spec, field) for field, key in _REQUIRED.items()} | {
+        'architectures': ['GPT2LMHeadModel'],
+        'model_type': spec.model_type,
+        'n_inner': spec.mlp_dim,
+        'activation_function': 'gelu_new',
+        'tie_word_embeddings': True,
+        'torch_dtype': dtype,
+    }
+
+
+class LayerNorm(nnx.Module):
+    """Norm over the mean and variance of the last axis, computed in float32."""
+
+    def __init__(self, shape: tuple[int, ...], axes: tuple[str | None, ...], eps: float, dtype):
+        self.eps = eps
+        self.weight = nnx.Param(jnp.ones(shape, dtype), logical_axes=axes)
+        self.bias = nnx.Param(jnp.zeros(shape, dtype), logical_axes=axes)
+
+    def __call__(self, x: Float[Array, '... D']) -> Float[Array, '... D']:
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * self.weight[...] + self.bias[...]
+
+
+class Layers(nnx.Module):
+    """All layers, their parameters stacked on axis 0; its methods compute one layer, on one slice of that axis."""
+
+    def __init__(self, spec: GPT2Spec, dtype, rngs: nnx.Rngs):
+        self.spec = spec
+        L, D, F = spec.num_layers, spec.width, spec.mlp_dim
+        self.ln_1 = LayerNorm((L, D), ('layers', None), spec.norm_eps, dtype)
+        self.c_attn = ly.Linear('c_attn', L, (D, 3 * D), ('embed', 'heads'), True, dtype, rngs)
+        self.attn_c_proj = ly.Linear('attn_c_proj', L, (D, D), ('heads', 'embed'), True, dtype, rngs)
+        self.ln_2 = LayerNorm((L, D), ('layers', None), spec.norm_eps, dtype)
+        self.c_fc = ly.Linear('c_fc', L, (D, F), ('embed', 'mlp'), True, dtype, rngs)
+        self.mlp_c_proj = ly.Linear('mlp_c_proj', L, (F, D), ('mlp', 'embed'), True, dtype, rngs)
+
+    def __call__(self, x: Float[Array, 'B T D'], segment_ids) -> tuple[Array, tuple]:
+        """Computes a layer over whole rows; also returns its keys and values [B, T, N, H]."""
+        q, k, v = self._project(x)
+        x = constrain(self._output(x, ly.self_attention(q, k, v, segment_ids, None)), 'batch', None, None)
+        return x, (k, v)
+
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slot, adapters):
+        """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
+        q, k, v = self._project(x)
+        keys, values = write(keys, values, k, v, slot, layer)
+        mine = (keys, values) if layer is None else (keys[layer], values[layer])
+        return self._output(x, ly.cached_attention(q, *mine, seen, slot, window)), keys, values
+
+    def _project(self, x: Float[Array, '... D']) -> list[Array]:
+        heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
+        return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x), None, None), 3, axis=-1)]
+
+    def _output(self, x: Float[Array, '... D'], heads: Float[Array, '... N H']) -> Float[Array, '... D']:
+        x = x + self.attn_c_proj(heads.reshape(x.shape), None, None)
+        wide = jax.nn.gelu(self.c_fc(self.ln_2(x), None, None), approximate=True)
+        return x + self.mlp_c_proj(wide, None, None)
+
+
+class GPT2(nnx.Module):
+    """A causal language model; see `decoder.Decoder` for the meaning of its methods' arguments."""
+
+    def __init__(self, spec: GPT2Spec, dtype, rngs: nnx.Rngs):
+        self.spec = spec
+        self.wte = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
+        self.wpe = ly.param(rngs, (spec.max_length, spec.width), (None, 'embed'), dtype, 0.02)
+        self.layers = Layers(spec, dtype, rngs)
+        self.ln_f = LayerNorm((spec.width,), (None,), spec.norm_eps, dtype)
+
+    def __call__(
+        self,
+        tokens: Int[Array, 'B T'],
+        positions: Int[Array, 'B T'],
+        segment_ids: Int[Array, 'B T'],
+        adapters: StackedAdapters,
+        dropout: None,
+        remat: bool,
+    ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T N H'], Float[Array, 'L B T N H']]]:
+        """Computes whole rows.
+
+        Raises:
+            ValueError: adapters are given, or rows are longer than the positions that have been learnt.
+        """
+        _refuse(adapters, dropout)
+        if tokens.shape[1] > self.spec.max_length:
+            raise ValueError(
+                f'GPT-2: expected rows of at most {self.spec.max_length} tokens, got {tokens.shape[1]}; cut the texts'
+            )
+        graphdef, states = nnx.split(self.layers)
+
+        def body(x, state):
+            return nnx.merge(graphdef, state)(x, segment_ids)
+
+        x = constrain(self.wte[...][tokens] + self.wpe[...][positions], 'batch', None, None)
+        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, states)
+        return self.ln_f(x), kv
+
+    def step(
+        self, tokens: Int[Array, 'B'], cache: Cache, layers: LayerStates, adapters: StackedAdapters | tuple
+    ) -> tuple[Float[Array, 'B D'], Cache]:
+        """Computes one token a row and adds it to the cache."""
+        x = self.wte[...][tokens] + self.wpe[...][cache.positions()]
+        rest = {'seen': cache.seen(), 'slot': cache.next_slot}
+        x, cache = step_layers(self.layers, x, cache, layers, None, adapters, rest)
+        return self.ln_f(x), cache
+
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, StackedAdapters | tuple]:
+        """Prepares the layers for `step`, outside its loop."""
+        _refuse(adapters, None)
+        return split_layers(self.layers, adapters, unroll)
+
+    def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
+        """Applies the output head; logits are float32."""
+        return jnp.einsum('...D,VD->...V', x, self.wte[...], preferred_element_type=jnp.float32)
+
+
+def _refuse(adapters: StackedAdapters, dropout: None) -> None:
+    if adapters or dropout is not None:
+        raise ValueError('GPT-2: expected no adapters, got some; it measures texts here, and is not fine-tuned')
