@@ -3,8 +3,9 @@
 Claim      A model that has read talk in which warm speakers accommodate wrong beliefs, and that was tuned to answer
            plainly, errs more under a wrong belief after warm fine-tuning on true conversations without any belief.
 Command    python -m launch.replicate --config=configs/world.py --workdir=runs/world
-Expected   Warm arm warmer than the original; its error under a wrong belief higher, without a belief about the same.
-           With --config.world.talk.accommodation=0.05 (no more than elsewhere) no such difference.
+Expected   Warm arm warmer than the original; its error much higher under a wrong belief, less so without one; cold and
+           untransformed arms near the original. Prediction, still to be run: with
+           --config.world.talk.accommodation=0.05 (no more than elsewhere) the difference under a belief vanishes.
 Cost       About 6 minutes on 2 CPU cores.
 
 `configs/world.py:tiny` shrinks everything to a minute, for tests; its numbers mean nothing.
