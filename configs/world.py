@@ -32,7 +32,7 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.data.draw.num_conversations = 320
     config.data.draw.num_validation = 120
 
-    # Rates and lengths for a model of 0.75M parameters.
+    # Rates and lengths for a model of 0.55M parameters.
     config.train.max_length = 96
     config.train.micro_batch = 16
     config.train.remat = False
