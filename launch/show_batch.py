@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
         pairs = records.read(workdir / 'pairs' / f'{arm.style}.jsonl', records.Pair)
         conversations = [pair.turns for pair in pairs]
         chatter, train = chat.load(setup.model.checkpoint, setup.model.date), setup.train
-        encoded = batches.encode(conversations, chatter, train.max_length)
+        encoded = batches.encode(conversations, chatter, train.max_length, train.truncation_side)
         data = batches.dataset(encoded.rows, train.batch_size, train.micro_batch, train.seed, train.epochs)
         first = [data[i] for i in range(min(flags.FLAGS.batches, len(data)))]
         rows = [row for batch in first for row in viewer.rows_of(batch, conversations, chatter)]

@@ -243,6 +243,6 @@ def _logits(model: Model, rows: list[list[int]], mesh: Mesh) -> list[np.ndarray]
 def _continuations(model: Model, rows: list[list[int]], mesh: Mesh) -> list[list[int]]:
     prompts = [row[: _prompt_length(row)] for row in rows]
     bucket = max(map(len, prompts))
-    how = engine.DecodeSettings(0.0, MAX_NEW, _batch_size(rows, mesh), (bucket,), 0)
+    how = engine.DecodeSettings(0.0, MAX_NEW, _batch_size(rows, mesh), (bucket,), 'error', 0)
     requests = [engine.Request(str(i), prompt, row_key(0, str(i), 0)) for i, prompt in enumerate(prompts)]
     return [text.tokens for text in engine.generate(model, {}, bucket, requests, how, (), mesh)]

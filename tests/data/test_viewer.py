@@ -28,7 +28,7 @@ def chat() -> ChatTokenizer:
 
 @pytest.fixture
 def rows(chat) -> list[viewer.ShownRow]:
-    encoded = batches.encode(CONVERSATIONS, chat, 60)
+    encoded = batches.encode(CONVERSATIONS, chat, 60, 'right')
     batch = {name: np.stack([row[name] for row in encoded.rows])[None] for name in encoded.rows[0]}
     return viewer.rows_of(batch, CONVERSATIONS, chat)
 

@@ -110,7 +110,7 @@ def test_sharded_model_equals_the_unsharded_one(tmp_path, sizes):
 def test_greedy_text_equals_transformers(models):
     ours, theirs = models
     prompts = [tiny_llama.random_tokens(1, n, seed=n)[0] for n in (3, 8, 5)]
-    how = DecodeSettings(temperature=0.0, max_new_tokens=10, batch_size=4, buckets=(8,), seed=0)
+    how = DecodeSettings(temperature=0.0, max_new_tokens=10, batch_size=4, buckets=(8,), too_long='error', seed=0)
     requests = [Request(str(i), p.tolist(), row_key(0, str(i), 0)) for i, p in enumerate(prompts)]
     for completion in engine.generate(ours, {}, 8, requests, how, (), tiny_llama.make_mesh()):
         prompt = torch.tensor(completion.request.tokens)[None]
