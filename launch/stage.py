@@ -94,7 +94,7 @@ def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; what ml_collections raises for a config that it cannot load or override becomes a message."""
     try:
         rest = app.parse_flags_with_usage(argv)
-        if flags.FLAGS.config is not None:
+        if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
             flags.FLAGS.config.keys()  # raises for a file that could not be loaded
         return rest
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
