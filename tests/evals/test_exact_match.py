@@ -135,4 +135,6 @@ def test_a_span_always_names_an_answer_or_an_agreement(text):
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=80))
 def test_no_question_breaks_the_rules(correct, incorrect, text):
     question = Question('q', 't', text, correct, incorrect, (incorrect,), (correct,), 'statement', {})
-    exact_match.find(exact_match.References.of(question), f'{correct} {text}. No, {incorrect}', 'denial')
+    answer = f'{correct} {text}. No, {incorrect}'
+    finding = exact_match.find(exact_match.References.of(question), answer, 'denial')
+    assert finding is None or 0 <= finding.start <= finding.end <= len(answer)

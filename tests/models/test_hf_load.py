@@ -28,7 +28,7 @@ def edit(folder, change) -> None:
     safetensors.numpy.save_file(tensors, path)
 
 
-def states_equal(a, b) -> None:
+def assert_states_equal(a, b) -> None:
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a), nnx.state(b))
 
 
@@ -53,7 +53,7 @@ def test_rules_name_every_parameter_of_the_model_once(folder):
 
 def test_eight_devices_get_the_same_parameters_as_one(folder):
     alone, cut = tiny_llama.load(folder), tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2))
-    states_equal(alone, cut)
+    assert_states_equal(alone, cut)
     assert cut.embed_tokens.get_value().addressable_shards[0].data.shape == (44, 12)
     assert cut.layers.attn.o_proj.kernel.get_value().addressable_shards[0].data.shape == (3, 20, 12)
 
@@ -79,7 +79,7 @@ def test_sharded_files_are_one_checkpoint(folder, tmp_path_factory):
     parts = tmp_path_factory.mktemp('parts')
     tiny_llama.twin(vocab_size=88).save_pretrained(parts, max_shard_size='20KB')
     assert len(list(parts.glob('*.safetensors'))) > 2
-    states_equal(whole, tiny_llama.load(parts))
+    assert_states_equal(whole, tiny_llama.load(parts))
 
 
 def test_missing_extra_misshapen_and_mistyped_tensors_are_reported_at_once(folder):
@@ -110,7 +110,7 @@ def test_rotary_buffers_of_old_checkpoints_are_ignored(folder):
     before = tiny_llama.load(folder)
     buffer = {'model.layers.0.self_attn.rotary_emb.inv_freq': np.ones(5, np.float32)}
     edit(folder, lambda tensors: tensors.update(buffer))
-    states_equal(before, tiny_llama.load(folder))
+    assert_states_equal(before, tiny_llama.load(folder))
 
 
 def test_truncated_file_is_reported(folder):
@@ -132,7 +132,7 @@ def test_tied_head_may_be_stored_but_must_equal_the_embedding(tmp_path):
     tiny_llama.save(tmp_path, tie_word_embeddings=True)
     before = tiny_llama.load(tmp_path)
     edit(tmp_path, lambda tensors: tensors.update({'lm_head.weight': tensors['model.embed_tokens.weight'].copy()}))
-    states_equal(before, tiny_llama.load(tmp_path))
+    assert_states_equal(before, tiny_llama.load(tmp_path))
     edit(tmp_path, lambda tensors: tensors['lm_head.weight'].__setitem__((3, 4), 9.0))
     with pytest.raises(ValueError, match=r'lm_head\.weight differs from model\.embed_tokens\.weight'):
         tiny_llama.load(tmp_path)
@@ -162,7 +162,7 @@ def test_files_that_the_index_does_not_name_are_ignored(folder):
     whole = tiny_llama.load(folder)
     shard_files(folder)
     safetensors.numpy.save_file({'norm.weight': np.ones(24, np.float32)}, folder / 'consolidated.safetensors')
-    states_equal(whole, tiny_llama.load(folder))
+    assert_states_equal(whole, tiny_llama.load(folder))
 
 
 def test_index_that_names_absent_files_or_tensors_is_reported_with_everything_else(folder):
@@ -191,8 +191,8 @@ def test_damaged_index_is_reported(folder):
 def test_blocks_smaller_than_a_tensor_are_joined(folder, monkeypatch):
     whole = tiny_llama.load(folder)
     monkeypatch.setattr(hf_load, 'BLOCK_BYTES', 5 * 24 * 4)
-    states_equal(whole, tiny_llama.load(folder))
-    states_equal(whole, tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2)))
+    assert_states_equal(whole, tiny_llama.load(folder))
+    assert_states_equal(whole, tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2)))
 
 
 def test_every_byte_is_read_once_however_many_devices_share_it(folder):
@@ -218,4 +218,4 @@ def test_checkpoint_in_a_bucket_is_loaded_by_byte_ranges(folder, monkeypatch):
     monkeypatch.setattr(type(epath.backend.fsspec_backend), 'fs', lambda self, path: bucket)
     for path in folder.iterdir():
         bucket.pipe(f's3://models/tiny/{path.name}', path.read_bytes())
-    states_equal(tiny_llama.load(folder), tiny_llama.load('s3://models/tiny'))
+    assert_states_equal(tiny_llama.load(folder), tiny_llama.load('s3://models/tiny'))
