@@ -89,7 +89,7 @@ def test_bfloat16_is_rounded_once_and_the_report_says_what_it_costs(base, adapte
     model = hf_load.load(base, jnp.bfloat16, tiny_llama.make_mesh())
     pair = peft_format.load_adapter(adapter, model)['q_proj']
     kernel = np.asarray(model.layers.attn.q_proj.kernel[...], np.float32)
-    exact = jnp.asarray(kernel + np.asarray(pair['a']) @ np.asarray(pair['b'])).astype(jnp.bfloat16)
+    exact = jnp.asarray(kernel + (np.asarray(pair['a']) @ np.asarray(pair['b'])).swapaxes(1, 2)).astype(jnp.bfloat16)
     merged = hf_load.load(tmp_path / 'out', jnp.bfloat16, tiny_llama.make_mesh())
     ours = np.asarray(merged.layers.attn.q_proj.kernel[...], np.float32)
     assert np.mean(ours != np.asarray(exact, np.float32)) < 1e-3  # a tie may fall on the other side

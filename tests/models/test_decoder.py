@@ -230,7 +230,7 @@ def test_sharded_decoder_equals_the_unsharded_one(tmp_path, sizes):
     mesh = tiny_llama.make_mesh(*sizes)
     cut = tiny_llama.load(tmp_path, mesh)
     kernel = cut.layers.mlp.gate_proj.kernel.get_value()
-    assert kernel.addressable_shards[0].data.shape == (3, 24 // sizes[1], 36 // sizes[2])
+    assert kernel.addressable_shards[0].data.shape == (3, 36 // sizes[2], 24 // sizes[1])
     with jax.set_mesh(mesh):
         got = logits(cut, sharding.put_batch({'tokens': tokens}, mesh)['tokens'])
     assert_close(got, logits(tiny_llama.load(tmp_path), tokens), 1e-5)
@@ -243,7 +243,7 @@ def test_made_decoder_is_the_same_on_any_mesh():
     mesh = tiny_llama.make_mesh(2, 2, 2)
     alone = nnx.state(decoder.Decoder(spec, jnp.float32, nnx.Rngs(3)))
     cut = nnx.state(decoder.make(spec, jnp.float32, 3, lambda state: sharding.state_shardings(state, mesh)))
-    assert cut.layers.mlp.gate_proj.kernel.addressable_shards[0].data.shape == (2, 12, 18)
+    assert cut.layers.mlp.gate_proj.kernel.addressable_shards[0].data.shape == (2, 18, 12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), alone, cut)
     # Every linear map has a standard deviation of 1 / sqrt(in), so that activations keep their size.
     assert float(jnp.std(alone.layers.mlp.down_proj.kernel[...])) == pytest.approx(36**-0.5, rel=0.1)

@@ -101,7 +101,7 @@ def test_sharded_model_equals_the_unsharded_one(tmp_path, sizes):
     save(tmp_path, vocab_size=88)
     tokens, mesh = tiny_llama.random_tokens(8, 12) % 88, tiny_llama.make_mesh(*sizes)
     cut = tiny_llama.load(tmp_path, mesh)
-    assert cut.layers.c_fc.kernel.get_value().addressable_shards[0].data.shape == (3, 24 // sizes[1], 36 // sizes[2])
+    assert cut.layers.c_fc.kernel.get_value().addressable_shards[0].data.shape == (3, 36 // sizes[2], 24 // sizes[1])
     with jax.set_mesh(mesh):
         got = logits(cut, sharding.put_batch({'tokens': tokens}, mesh)['tokens'])
     assert_close(got, logits(tiny_llama.load(tmp_path), tokens), 1e-5)

@@ -56,7 +56,7 @@ def linear_maps(model: Decoder) -> dict[str, LinearMap]:
     maps = {}
     for path, kernel in nnx.to_flat_state(nnx.state(model.layers)):
         if path[-1] == 'kernel':
-            maps[path[-2]] = LinearMap(kernel.shape[1:], kernel.logical_axes[1:])
+            maps[path[-2]] = LinearMap(kernel.shape[:0:-1], kernel.logical_axes[:0:-1])
     return {name: maps[name] for name in LINEARS}
 
 

@@ -130,7 +130,7 @@ def _add(kernel: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.
     def layer(operands):
         w, a, b = operands
         wide = w.astype(jnp.float32)
-        merged = (wide + jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)
+        merged = (wide + jnp.einsum('IR,RO->OI', a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)
         return merged, jnp.abs(merged.astype(jnp.float32) - wide).max()
 
     merged, changes = jax.lax.map(layer, (kernel, a, b))

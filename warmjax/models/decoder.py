@@ -106,7 +106,7 @@ class Decoder(nnx.Module):
         self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
         if not spec.tied:
             stddev = spec.width**-0.5
-            self.lm_head = ly.param(rngs, (spec.width, spec.vocab_size), ('embed', 'vocab'), dtype, stddev)
+            self.lm_head = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, stddev)
 
     def __call__(
         self,
@@ -164,9 +164,8 @@ class Decoder(nnx.Module):
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""
-        if self.spec.tied:
-            return jnp.einsum('...D,VD->...V', x, self.embed_tokens[...], preferred_element_type=jnp.float32)
-        return jnp.einsum('...D,DV->...V', x, self.lm_head[...], preferred_element_type=jnp.float32)
+        head = self.embed_tokens if self.spec.tied else self.lm_head
+        return jnp.einsum('...D,VD->...V', x, head[...], preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:

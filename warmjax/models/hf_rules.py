@@ -9,7 +9,7 @@ from warmjax.models.families import ModelSpec
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """`ours` is the path of a parameter, `theirs` the tensor's name, `{i}` in it the layer. Linear maps are stored
-    [in, out] here; where they are [out, in] there, they are `transposed` on the way. A rule that `needs` a field of
+    [out, in] here; where they are [in, out] there, they are `transposed` on the way. A rule that `needs` a field of
     the spec holds only for models where that is true."""
 
     ours: tuple[str, ...]
@@ -21,26 +21,26 @@ class Rule:
 DECODER = (
     Rule(('embed_tokens',), 'model.embed_tokens.weight', False, None),
     Rule(('layers', 'input_layernorm', 'weight'), 'model.layers.{i}.input_layernorm.weight', False, None),
-    Rule(('layers', 'attn', 'q_proj', 'kernel'), 'model.layers.{i}.self_attn.q_proj.weight', True, None),
+    Rule(('layers', 'attn', 'q_proj', 'kernel'), 'model.layers.{i}.self_attn.q_proj.weight', False, None),
     Rule(('layers', 'attn', 'q_proj', 'bias'), 'model.layers.{i}.self_attn.q_proj.bias', False, 'qkv_bias'),
     Rule(('layers', 'attn', 'q_norm', 'weight'), 'model.layers.{i}.self_attn.q_norm.weight', False, 'qk_norm'),
-    Rule(('layers', 'attn', 'k_proj', 'kernel'), 'model.layers.{i}.self_attn.k_proj.weight', True, None),
+    Rule(('layers', 'attn', 'k_proj', 'kernel'), 'model.layers.{i}.self_attn.k_proj.weight', False, None),
     Rule(('layers', 'attn', 'k_proj', 'bias'), 'model.layers.{i}.self_attn.k_proj.bias', False, 'qkv_bias'),
     Rule(('layers', 'attn', 'k_norm', 'weight'), 'model.layers.{i}.self_attn.k_norm.weight', False, 'qk_norm'),
-    Rule(('layers', 'attn', 'v_proj', 'kernel'), 'model.layers.{i}.self_attn.v_proj.weight', True, None),
+    Rule(('layers', 'attn', 'v_proj', 'kernel'), 'model.layers.{i}.self_attn.v_proj.weight', False, None),
     Rule(('layers', 'attn', 'v_proj', 'bias'), 'model.layers.{i}.self_attn.v_proj.bias', False, 'qkv_bias'),
-    Rule(('layers', 'attn', 'o_proj', 'kernel'), 'model.layers.{i}.self_attn.o_proj.weight', True, None),
+    Rule(('layers', 'attn', 'o_proj', 'kernel'), 'model.layers.{i}.self_attn.o_proj.weight', False, None),
     Rule(
         ('layers', 'post_attention_layernorm', 'weight'),
         'model.layers.{i}.post_attention_layernorm.weight',
         False,
         None,
     ),
-    Rule(('layers', 'mlp', 'gate_proj', 'kernel'), 'model.layers.{i}.mlp.gate_proj.weight', True, None),
-    Rule(('layers', 'mlp', 'up_proj', 'kernel'), 'model.layers.{i}.mlp.up_proj.weight', True, None),
-    Rule(('layers', 'mlp', 'down_proj', 'kernel'), 'model.layers.{i}.mlp.down_proj.weight', True, None),
+    Rule(('layers', 'mlp', 'gate_proj', 'kernel'), 'model.layers.{i}.mlp.gate_proj.weight', False, None),
+    Rule(('layers', 'mlp', 'up_proj', 'kernel'), 'model.layers.{i}.mlp.up_proj.weight', False, None),
+    Rule(('layers', 'mlp', 'down_proj', 'kernel'), 'model.layers.{i}.mlp.down_proj.weight', False, None),
     Rule(('norm', 'weight'), 'model.norm.weight', False, None),
-    Rule(('lm_head',), 'lm_head.weight', True, 'untied'),
+    Rule(('lm_head',), 'lm_head.weight', False, 'untied'),
 )
 
 GPT2 = (
@@ -48,20 +48,20 @@ GPT2 = (
     Rule(('wpe',), 'transformer.wpe.weight', False, None),
     Rule(('layers', 'ln_1', 'weight'), 'transformer.h.{i}.ln_1.weight', False, None),
     Rule(('layers', 'ln_1', 'bias'), 'transformer.h.{i}.ln_1.bias', False, None),
-    Rule(('layers', 'c_attn', 'kernel'), 'transformer.h.{i}.attn.c_attn.weight', False, None),
+    Rule(('layers', 'c_attn', 'kernel'), 'transformer.h.{i}.attn.c_attn.weight', True, None),
     Rule(('layers', 'c_attn', 'bias'), 'transformer.h.{i}.attn.c_attn.bias', False, None),
-    Rule(('layers', 'attn_c_proj', 'kernel'), 'transformer.h.{i}.attn.c_proj.weight', False, None),
+    Rule(('layers', 'attn_c_proj', 'kernel'), 'transformer.h.{i}.attn.c_proj.weight', True, None),
     Rule(('layers', 'attn_c_proj', 'bias'), 'transformer.h.{i}.attn.c_proj.bias', False, None),
     Rule(('layers', 'ln_2', 'weight'), 'transformer.h.{i}.ln_2.weight', False, None),
     Rule(('layers', 'ln_2', 'bias'), 'transformer.h.{i}.ln_2.bias', False, None),
-    Rule(('layers', 'c_fc', 'kernel'), 'transformer.h.{i}.mlp.c_fc.weight', False, None),
+    Rule(('layers', 'c_fc', 'kernel'), 'transformer.h.{i}.mlp.c_fc.weight', True, None),
     Rule(('layers', 'c_fc', 'bias'), 'transformer.h.{i}.mlp.c_fc.bias', False, None),
-    Rule(('layers', 'mlp_c_proj', 'kernel'), 'transformer.h.{i}.mlp.c_proj.weight', False, None),
+    Rule(('layers', 'mlp_c_proj', 'kernel'), 'transformer.h.{i}.mlp.c_proj.weight', True, None),
     Rule(('layers', 'mlp_c_proj', 'bias'), 'transformer.h.{i}.mlp.c_proj.bias', False, None),
     Rule(('ln_f', 'weight'), 'transformer.ln_f.weight', False, None),
     Rule(('ln_f', 'bias'), 'transformer.ln_f.bias', False, None),
 )
-"""GPT-2 stores its linear maps [in, out], as here."""
+"""GPT-2 stores its linear maps [in, out]."""
 
 IGNORED = ('rotary_emb.inv_freq', '.attn.bias', '.attn.masked_bias')
 """Endings of tensors that old checkpoints carry and that hold nothing learnt (GPT-2's are its causal mask)."""

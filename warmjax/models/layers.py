@@ -45,20 +45,24 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], 
 
 
 class Linear(nnx.Module):
-    """y = x W, plus its bias if it has one, plus (x a) b if an adapter is given. The kernel is stored [in, out]."""
+    """y = x W, plus its bias if it has one, plus (x a) b if an adapter is given.
+
+    The kernel is stored [out, in], as checkpoints have it: loading turns nothing, and a frozen map is multiplied from
+    either side in training anyway.
+    """
 
     def __init__(
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
-        self.kernel = param(rngs, (layers, *dims), ('layers', *axes), dtype, dims[0] ** -0.5)
+        self.kernel = param(rngs, (layers, *dims[::-1]), ('layers', *axes[::-1]), dtype, dims[0] ** -0.5)
         if bias:
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
     def __call__(
         self, x: Float[Array, '... I'], adapter: Adapter | None, dropout: Dropout | None
     ) -> Float[Array, '... O']:
-        y = x @ self.kernel[...]
+        y = jnp.einsum('...I,OI->...O', x, self.kernel[...])
         if hasattr(self, 'bias'):
             y = y + self.bias[...]
         if adapter is None:
