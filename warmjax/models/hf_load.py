@@ -220,7 +220,7 @@ def _fill_on_host(plans: Sequence[_Plan], dtype) -> list[jax.Array]:
         for block in part.blocks
     ]
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        collections.deque(pool.map(_fill, *zip(*jobs, strict=True)), maxlen=0)
+        list(pool.map(_fill, *zip(*jobs, strict=True)))  # asked for its results, it raises what a thread raised
     return [
         jax.make_array_from_single_device_arrays(
             plan.variable.shape, plan.target, [jax.device_put(shard, device) for device, shard in of_device.items()]
