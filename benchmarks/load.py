@@ -125,7 +125,14 @@ def run(folder: str, way: str, devices: int, size: int) -> dict:
         'JAX_PLATFORMS': 'cpu',
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
     }
-    command = [sys.executable, '-m', 'benchmarks.load', f'--load={folder}', f'--way={way}', f'--warm_bytes={size * 3 // 2}']
+    command = [
+        sys.executable,
+        '-m',
+        'benchmarks.load',
+        f'--load={folder}',
+        f'--way={way}',
+        f'--warm_bytes={size * 3 // 2}',
+    ]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 

@@ -39,7 +39,7 @@ def base() -> ConfigDict:
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
                 'seed': 0,
-                'remat': True,
+                'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,
                 'checkpoint_every': 50,  # optimizer steps
                 'lora': {

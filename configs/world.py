@@ -38,7 +38,6 @@ def get_config(size: str = 'full') -> ConfigDict:
     # Rates and lengths for a model of 0.55M parameters.
     config.train.max_length = 96
     config.train.micro_batch = 16
-    config.train.remat = False
     config.train.logit_chunks = 1
     config.train.checkpoint_every = 100
     config.train.optimizer.learning_rate = 1e-3

@@ -91,7 +91,7 @@ class Trainer:
         self.mesh = mesh
         self.start = init_state(adapters.init(model, LORA, 0, mesh), optimizer, 0, mesh)
         self.restart(seed=0)
-        self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, False, 1), self.start)
+        self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, 'names', 1), self.start)
 
     def restart(self, seed: int) -> None:
         """Goes back to the state before the first step, with the randomness of another seed."""

@@ -234,7 +234,7 @@ def _logits(model: Model, rows: list[list[int]], mesh: Mesh) -> list[np.ndarray]
     def compute(model, tokens, lengths):
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         segments = (positions < lengths[:, None]).astype(jnp.int32)
-        return model.logits(model(tokens, positions, segments, {}, None, False)[0])
+        return model.logits(model(tokens, positions, segments, {}, None, 'none')[0])
 
     logits = np.asarray(compute(model, **batch))
     return [logits[i, : len(row)] for i, row in enumerate(rows)]

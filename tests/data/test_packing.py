@@ -81,7 +81,7 @@ def test_loss_of_packed_rows_equals_loss_of_separate_rows(lengths):
 
     @jax.jit
     def loss(rows):
-        return loss_sum(model, {}, rows, None, remat=False, logit_chunks=1)
+        return loss_sum(model, {}, rows, None, remat='none', logit_chunks=1)
 
     def stacked(rows):
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -160,7 +160,7 @@ def _generate(
     slots = jnp.arange(T)
     is_token = slots >= batch['first'][:, None]
     positions = jnp.maximum(slots - batch['first'][:, None], 0)
-    x, kv_prompt = model(batch['tokens'], positions, is_token.astype(jnp.int32), adapters, None, False)
+    x, kv_prompt = model(batch['tokens'], positions, is_token.astype(jnp.int32), adapters, None, 'none')
     cache = kv.fill(*kv_prompt, batch['first'], T + max_new, unroll)
     layers = model.for_steps(adapters, unroll)
     stops = jnp.array(stop_ids, jnp.int32)

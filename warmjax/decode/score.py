@@ -53,7 +53,7 @@ def log_likelihoods(
 @functools.partial(jax.jit)
 def _sums(model: Decoder, tokens: jax.Array, counts: jax.Array, lengths: jax.Array) -> jax.Array:
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    x, _ = model(tokens, positions, (positions < lengths[:, None]).astype(jnp.int32), {}, None, False)
+    x, _ = model(tokens, positions, (positions < lengths[:, None]).astype(jnp.int32), {}, None, 'none')
     logits = model.logits(x[:, :-1])
     chosen = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
     return jnp.sum((chosen - jax.nn.logsumexp(logits, axis=-1)) * counts[:, 1:], axis=-1)

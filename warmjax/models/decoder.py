@@ -6,20 +6,36 @@ rows (training, scoring, prefill), `step` one token a row over a cache (generati
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
+from warmjax.models.attention import SAVED, cached_attention, self_attention
 from warmjax.models.cache import Cache, write
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
 StackedAdapters = Mapping[str, Mapping[str, Array]]
 """Name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, `b` already multiplied by alpha / R."""
+
+_KEPT = ('queries', 'keys', 'values', SAVED, 'residual')
+
+REMAT = {
+    'none': jax.checkpoint_policies.everything_saveable,
+    'names': jax.checkpoint_policies.save_only_these_names(*_KEPT, 'gate', 'up'),
+    'attention': jax.checkpoint_policies.save_only_these_names(*_KEPT),
+    'full': jax.checkpoint_policies.nothing_saveable,
+}
+"""What of a layer is kept for the backward pass. A frozen weight needs no gradient, so a linear map's input is not
+needed: `names` keeps just enough that no matrix product is computed twice (norms, rotations, SwiGLU's product are),
+`attention` computes gate and up again, `full` all of the layer; `none` keeps whatever JAX would."""
+
+Remat = Literal['none', 'names', 'attention', 'full']
 
 LayerStates = nnx.State | tuple[nnx.State, ...]
 """Parameters of all layers: stacked, or layer by layer."""
@@ -43,15 +59,15 @@ class Attention(nnx.Module):
     def project(self, x: Float[Array, '... D'], angles, adapters, dropout) -> tuple[Array, Array, Array]:
         """Returns queries [..., N, H], keys and values [..., K, H], queries and keys rotated."""
         heads = (*x.shape[:-1], -1, self.spec.head_dim)
-        q = self.q_proj(x, adapters.get('q_proj'), dropout).reshape(heads)
-        k = self.k_proj(x, adapters.get('k_proj'), dropout).reshape(heads)
-        v = self.v_proj(x, adapters.get('v_proj'), dropout).reshape(heads)
+        maps = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (y.reshape(heads) for y in ly.project(x, maps, adapters, dropout))
         if self.spec.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        return ly.rotate(q, *angles), ly.rotate(k, *angles), v
+        q, k = ly.rotate(q, *angles), ly.rotate(k, *angles)
+        return checkpoint_name(q, 'queries'), checkpoint_name(k, 'keys'), checkpoint_name(v, 'values')
 
     def output(self, heads: Float[Array, '... N H'], adapters, dropout) -> Float[Array, '... D']:
-        return self.o_proj(heads.reshape(*heads.shape[:-2], -1), adapters.get('o_proj'), dropout)
+        return ly.project(heads.reshape(*heads.shape[:-2], -1), (self.o_proj,), adapters, dropout)[0]
 
 
 class MLP(nnx.Module):
@@ -64,9 +80,9 @@ class MLP(nnx.Module):
         self.down_proj = ly.Linear('down_proj', L, (F, D), ('mlp', 'embed'), False, dtype, rngs)
 
     def __call__(self, x: Float[Array, '... D'], adapters, dropout) -> Float[Array, '... D']:
-        gate = self.gate_proj(x, adapters.get('gate_proj'), dropout)
-        up = self.up_proj(x, adapters.get('up_proj'), dropout)
-        return self.down_proj(jax.nn.silu(gate) * up, adapters.get('down_proj'), dropout)
+        gate, up = ly.project(x, (self.gate_proj, self.up_proj), adapters, dropout)
+        wide = jax.nn.silu(checkpoint_name(gate, 'gate')) * checkpoint_name(up, 'up')
+        return ly.project(wide, (self.down_proj,), adapters, dropout)[0]
 
 
 class Layers(nnx.Module):
@@ -79,11 +95,12 @@ class Layers(nnx.Module):
         self.post_attention_layernorm = norm()
         self.mlp = MLP(spec, dtype, rngs)
 
-    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, window, adapters, dropout) -> tuple[Array, tuple]:
+    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, layer, adapters, dropout) -> tuple[Array, tuple]:
         """Computes a layer over whole rows; also returns its keys and values [B, T, K, H]."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, dropout)
-        x = x + self.attn.output(ly.self_attention(q, k, v, segment_ids, window), adapters, dropout)
-        x = constrain(x, 'batch', None, None)
+        heads = self_attention(q, k, v, segment_ids, self.attn.spec.window, layer)
+        x = constrain(x + self.attn.output(heads, adapters, dropout), 'batch', None, None)
+        x = checkpoint_name(x, 'residual')
         x = x + self.mlp(self.post_attention_layernorm(x), adapters, dropout)
         return constrain(x, 'batch', None, None), (k, v)
 
@@ -92,7 +109,7 @@ class Layers(nnx.Module):
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
         keys, values = write(keys, values, k, v, slot, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(ly.cached_attention(q, *mine, seen, slot, window), adapters, None)
+        x = x + self.attn.output(cached_attention(q, *mine, seen, slot, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 
@@ -115,7 +132,7 @@ class Decoder(nnx.Module):
         segment_ids: Int[Array, 'B T'],
         adapters: StackedAdapters,
         dropout: ly.Dropout | None,
-        remat: bool,
+        remat: Remat,
     ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T K H'], Float[Array, 'L B T K H']]]:
         """Computes whole rows.
 
@@ -125,7 +142,7 @@ class Decoder(nnx.Module):
             segment_ids: which of the sequences packed into a row a token belongs to; 0 is padding.
             adapters: empty for the base model.
             dropout: on the adapters' inputs, or None.
-            remat: recompute a layer's activations in the backward pass instead of keeping them.
+            remat: what of a layer is kept for the backward pass, see `REMAT`.
 
         Returns:
             Hidden states after the last norm, and every layer's keys and values.
@@ -135,13 +152,13 @@ class Decoder(nnx.Module):
         keys = None if dropout is None else jax.random.split(dropout.key, self.spec.num_layers)
 
         def body(x, layer):
-            state, window, adapters, key = layer
+            state, index, adapters, key = layer
             mine = None if key is None else ly.Dropout(key, dropout.rate)
-            return nnx.merge(graphdef, state)(x, angles, segment_ids, window, adapters, mine)
+            return nnx.merge(graphdef, state)(x, angles, segment_ids, index, adapters, mine)
 
         x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
-        layers = (states, self.spec.window_sizes(), dict(adapters), keys)
-        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, layers)
+        layers = (states, jnp.arange(self.spec.num_layers), dict(adapters), keys)
+        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
         return self.norm(x), kv
 
     def step(

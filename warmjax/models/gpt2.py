@@ -14,8 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
+from warmjax.models.attention import cached_attention, self_attention
 from warmjax.models.cache import Cache, write
-from warmjax.models.decoder import LayerStates, StackedAdapters, split_layers, step_layers
+from warmjax.models.decoder import REMAT, LayerStates, Remat, StackedAdapters, split_layers, step_layers
 from warmjax.sharding import constrain
 
 
@@ -138,7 +139,7 @@ class Layers(nnx.Module):
     def __call__(self, x: Float[Array, 'B T D'], segment_ids) -> tuple[Array, tuple]:
         """Computes a layer over whole rows; also returns its keys and values [B, T, N, H]."""
         q, k, v = self._project(x)
-        x = constrain(self._output(x, ly.self_attention(q, k, v, segment_ids, None)), 'batch', None, None)
+        x = constrain(self._output(x, self_attention(q, k, v, segment_ids, None, None)), 'batch', None, None)
         return x, (k, v)
 
     def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slot, adapters):
@@ -146,16 +147,16 @@ class Layers(nnx.Module):
         q, k, v = self._project(x)
         keys, values = write(keys, values, k, v, slot, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        return self._output(x, ly.cached_attention(q, *mine, seen, slot, window)), keys, values
+        return self._output(x, cached_attention(q, *mine, seen, slot, window)), keys, values
 
     def _project(self, x: Float[Array, '... D']) -> list[Array]:
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
-        return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x), None, None), 3, axis=-1)]
+        return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x)), 3, axis=-1)]
 
     def _output(self, x: Float[Array, '... D'], heads: Float[Array, '... N H']) -> Float[Array, '... D']:
-        x = x + self.attn_c_proj(heads.reshape(x.shape), None, None)
-        wide = jax.nn.gelu(self.c_fc(self.ln_2(x), None, None), approximate=True)
-        return x + self.mlp_c_proj(wide, None, None)
+        x = x + self.attn_c_proj(heads.reshape(x.shape))
+        wide = jax.nn.gelu(self.c_fc(self.ln_2(x)), approximate=True)
+        return x + self.mlp_c_proj(wide)
 
 
 class GPT2(nnx.Module):
@@ -175,7 +176,7 @@ class GPT2(nnx.Module):
         segment_ids: Int[Array, 'B T'],
         adapters: StackedAdapters,
         dropout: None,
-        remat: bool,
+        remat: Remat,
     ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T N H'], Float[Array, 'L B T N H']]]:
         """Computes whole rows.
 
@@ -193,7 +194,7 @@ class GPT2(nnx.Module):
             return nnx.merge(graphdef, state)(x, segment_ids)
 
         x = constrain(self.wte[...][tokens] + self.wpe[...][positions], 'batch', None, None)
-        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, states)
+        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, states)
         return self.ln_f(x), kv
 
     def step(

@@ -15,7 +15,7 @@ from warmjax.data import batches
 from warmjax.data.chat import ChatTokenizer
 from warmjax.lora import adapters, peft_format
 from warmjax.lora.adapters import LoraSettings
-from warmjax.models.decoder import Decoder
+from warmjax.models.decoder import Decoder, Remat
 from warmjax.records import Pair
 from warmjax.train.loop import Run
 from warmjax.train.optimizer import OptimizerSettings, make_optimizer, make_schedule
@@ -33,7 +33,8 @@ class TrainSettings:
     epochs: passes over the pairs; the linear schedule ends with the last.
     save_epochs: after how many epochs, fractions included, an adapter is saved.
     seed: of adapter initialisation, batch order and dropout.
-    remat: recompute activations in the backward pass instead of keeping them.
+    remat: what of a layer is kept for the backward pass: `names` all that saves a matrix product, `attention` less
+        (gate and up projections are computed again), `full` nothing, `none` everything.
     logit_chunks: parts into which a row is cut for the output head; divides max_length.
     checkpoint_every: optimizer steps between checkpoints of the full state.
     lora, optimizer: see their classes.
@@ -47,7 +48,7 @@ class TrainSettings:
     epochs: int
     save_epochs: tuple[float, ...]
     seed: int
-    remat: bool
+    remat: Remat
     logit_chunks: int
     checkpoint_every: int
     lora: LoraSettings

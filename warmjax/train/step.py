@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from warmjax.models.decoder import Decoder, StackedAdapters
+from warmjax.models.decoder import Decoder, Remat, StackedAdapters
 from warmjax.models.layers import Dropout
 from warmjax.train.objective import loss_sum
 
@@ -30,12 +30,12 @@ Bind = Callable[[Any, Any], tuple[Decoder, StackedAdapters]]
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
     """dropout: share of the adapters' inputs dropped.
-    remat: recompute activations in the backward pass.
+    remat: what of a layer is kept for the backward pass (`warmjax.models.decoder.REMAT`).
     logit_chunks: parts into which a row is cut for the output head.
     """
 
     dropout: float
-    remat: bool
+    remat: Remat
     logit_chunks: int
 
 
