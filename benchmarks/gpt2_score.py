@@ -7,14 +7,7 @@ texts, scored by one and then by the other, and the order changes from round to 
 benchmarks/results.jsonl. Compiling and a first batch of each are not counted.
 """
 
-import importlib.metadata
-import json
-import os
-import pathlib
-import platform
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
-RESULTS = pathlib.Path(__file__).parent / 'results.jsonl'
+from benchmarks import results
+
 PACKAGES = ('jax', 'flax', 'numpy', 'torch', 'transformers')
 LENGTH = 100
 
@@ -35,7 +29,7 @@ flags.DEFINE_bool('append', True, 'Append the result to benchmarks/results.jsonl
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     texts = np.random.default_rng(0).integers(0, 50257, (values.texts, LENGTH)).astype(np.int32)
-    load = os.getloadavg()[0]
+    about = results.about(PACKAGES)
     with tempfile.TemporaryDirectory(prefix='warmjax-gpt2-') as folder:
         ways = {'transformers': make_theirs(folder, values.batch_size), 'warmjax': make_ours(folder, values.batch_size)}
         for score in ways.values():
@@ -45,21 +39,14 @@ def main(argv: list[str]) -> None:
     share = values.texts / values.rounds
     line = {
         'what': f'score {values.texts} texts of {LENGTH} tokens with GPT-2 124M in float32 on CPU',
-        'machine': f'{os.cpu_count()} x {cpu_name()}',
-        'load_average_before': round(load, 2),
-        'versions': {'python': platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        'command': shlex.join(['python', '-m', 'benchmarks.gpt2_score', *sys.argv[1:]]),
+        **about,
         'rounds': values.rounds,
         'batch_size': values.batch_size,
         'median_texts_per_second': {way: round(share / seconds, 2) for way, seconds in medians.items()},
         'speed_ratio': round(statistics.median(s['transformers'] / s['warmjax'] for s, _ in rounds), 2),
         'largest_difference_in_nats_a_token': float(f'{max(difference for _, difference in rounds):.1e}'),
     }
-    print(json.dumps(line, indent=2))
-    if values.append:
-        with RESULTS.open('a') as file:
-            file.write(json.dumps(line) + '\n')
+    results.record(line, values.append)
 
 
 def measure(ways: dict[str, Callable], texts: np.ndarray, index: int) -> tuple[dict[str, float], float]:
@@ -113,15 +100,6 @@ def make_ours(folder: str, batch_size: int) -> Callable[[np.ndarray], np.ndarray
         return np.array([sums[i] for i in range(len(texts))])
 
     return score
-
-
-def cpu_name() -> str:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
-
-
-def versions() -> dict[str, str]:
-    return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 if __name__ == '__main__':

@@ -8,14 +8,12 @@ the page cache: what is measured is the loader, not the disk. Three ways, speed 
 
     safe_open   safetensors' reader; arrays as they lie on disk, cut by rows over 8 devices
     reader      this package's reader; the same arrays
-    model       the whole load: tensors are also turned, stacked and laid out, and the programs for it compiled
+    model       the whole load: tensors are also checked, stacked and laid out as the model wants them
 """
 
 import json
 import os
 import pathlib
-import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -24,7 +22,8 @@ import time
 
 from absl import app, flags
 
-RESULTS = pathlib.Path(__file__).parent / 'results.jsonl'
+from benchmarks import results
+
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
 FILES = 8
 WAYS = ('model', 'reader', 'safe_open')
@@ -42,13 +41,10 @@ def main(argv: list[str]) -> None:
         print(json.dumps(load_once(flags.FLAGS.load, flags.FLAGS.way)))
         return
     with tempfile.TemporaryDirectory(prefix='warmjax-load-') as folder:
+        about = results.about(PACKAGES)
         size = write_checkpoint(pathlib.Path(folder), flags.FLAGS.gib)
         for devices in (1, 8):
-            line = measure(folder, size, devices, flags.FLAGS.rounds)
-            print(json.dumps(line, indent=2))
-            if flags.FLAGS.append:
-                with RESULTS.open('a') as file:
-                    file.write(json.dumps(line) + '\n')
+            results.record(measure(folder, size, devices, flags.FLAGS.rounds, about), flags.FLAGS.append)
 
 
 def write_checkpoint(folder: pathlib.Path, gib: float) -> int:
@@ -97,7 +93,7 @@ def write_checkpoint(folder: pathlib.Path, gib: float) -> int:
     return sum(2 * int(np.prod(shape)) for shape in tensors.values())
 
 
-def measure(folder: str, size: int, devices: int, rounds: int) -> dict:
+def measure(folder: str, size: int, devices: int, rounds: int, about: dict) -> dict:
     """Loads in fresh processes, one way after the other."""
     taken = {way: [] for way in WAYS}
     for _ in range(rounds):
@@ -107,10 +103,7 @@ def measure(folder: str, size: int, devices: int, rounds: int) -> dict:
     above = {way: max(run['peak_bytes'] for run in runs) - size for way, runs in taken.items()}
     return {
         'what': f'load a bfloat16 checkpoint of {size / 2**30:.2f} GiB in {FILES} files on {devices} CPU device(s)',
-        'machine': f'{os.cpu_count()} x {cpu_name()}',
-        'load_average': round(os.getloadavg()[0], 2),
-        'versions': versions(),
-        'command': shlex.join(['python', '-m', 'benchmarks.load', *sys.argv[1:]]),
+        **about,
         'rounds': rounds,
         'median_seconds': {way: round(seconds, 2) for way, seconds in medians.items()},
         'gb_per_second': {way: round(size / seconds / 1e9, 2) for way, seconds in medians.items()},
@@ -125,14 +118,8 @@ def run(folder: str, way: str, devices: int, size: int) -> dict:
         'JAX_PLATFORMS': 'cpu',
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
     }
-    command = [
-        sys.executable,
-        '-m',
-        'benchmarks.load',
-        f'--load={folder}',
-        f'--way={way}',
-        f'--warm_bytes={size * 3 // 2}',
-    ]
+    values = [f'--load={folder}', f'--way={way}', f'--warm_bytes={size * 3 // 2}']
+    command = [sys.executable, '-m', 'benchmarks.load', *values]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -147,6 +134,7 @@ def load_once(folder: str, way: str) -> dict:
 
     jax.block_until_ready(jnp.zeros(1) + 1)
     touch(flags.FLAGS.warm_bytes)
+    pathlib.Path('/proc/self/clear_refs').write_text('5')  # lets the peak begin anew
     mesh = sharding.make_mesh(sharding.MeshSettings(1, -1, 2 if jax.device_count() > 1 else 1))
     before = memory('VmRSS')
     started = time.perf_counter()
@@ -201,17 +189,6 @@ def by_rows(tensor, mesh):
     from jax.sharding import NamedSharding, PartitionSpec
 
     return jax.device_put(tensor, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
-
-
-def cpu_name() -> str:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
-
-
-def versions() -> dict[str, str]:
-    import importlib.metadata
-
-    return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 if __name__ == '__main__':

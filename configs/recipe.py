@@ -16,7 +16,7 @@ def base() -> ConfigDict:
             'world': None,
             'model': {
                 'name': config_dict.placeholder(str),  # what the model is called in every record
-                'checkpoint': config_dict.placeholder(str),  # Hugging Face folder
+                'checkpoint': config_dict.placeholder(str),  # Hugging Face folder or hub name
                 'dtype': 'float32',  # of the base weights
                 'date': '2024-07-26',  # for templates that insert one
             },

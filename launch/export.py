@@ -27,12 +27,13 @@ def main(argv: list[str]) -> None:
     with stage.explained():
         from warmjax import sharding
         from warmjax.lora import merge
-        from warmjax.models import hf_load
+        from warmjax.models import hf_files, hf_load
 
         mesh = sharding.make_mesh(sharding.MeshSettings(data=1, fsdp=-1, tensor=1))
-        paths = (flags.FLAGS.checkpoint, flags.FLAGS.adapter, flags.FLAGS.out)
+        checkpoint = hf_files.locate(flags.FLAGS.checkpoint)
+        paths = (checkpoint, flags.FLAGS.adapter, flags.FLAGS.out)
         dtype = flags.FLAGS.dtype
-        dtype = hf_load.stored_dtype(flags.FLAGS.checkpoint) if dtype == 'stored' else dtype
+        dtype = hf_load.stored_dtype(checkpoint) if dtype == 'stored' else dtype
         if flags.FLAGS.form == 'peft':
             merge.export_peft(*paths, dtype, mesh)
         else:
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('checkpoint', None, 'Hugging Face folder of the base model.')
+    flags.DEFINE_string('checkpoint', None, 'The base model: a Hugging Face folder or hub name.')
     flags.DEFINE_string('adapter', None, 'Folder of an adapter in PEFT form, e.g. WORKDIR/adapters/warm/epoch_2.')
     flags.DEFINE_string('out', None, 'Folder to write; must not exist yet.')
     flags.DEFINE_enum('form', 'merged', FORMS, 'One merged model, or the adapter alone in plain PEFT form.')

@@ -24,13 +24,14 @@ def main(argv: list[str]) -> None:
 
         from warmjax import experiment, records, runs
         from warmjax.data import batches, chat, viewer
+        from warmjax.models import hf_files
 
         workdir = epath.Path(flags.FLAGS.workdir)
         setup = experiment.from_config(flags.FLAGS.config, workdir)
         arm = _arm(setup)
         pairs = records.read(workdir / 'pairs' / f'{arm.style}.jsonl', records.Pair)
         conversations = [pair.turns for pair in pairs]
-        chatter, train = chat.load(setup.model.checkpoint, setup.model.date), setup.train
+        chatter, train = chat.load(hf_files.locate(setup.model.checkpoint), setup.model.date), setup.train
         encoded = batches.encode(conversations, chatter, train.max_length, train.truncation_side)
         data = batches.dataset(encoded.rows, train.batch_size, train.micro_batch, train.seed, train.epochs)
         first = [data[i] for i in range(min(flags.FLAGS.batches, len(data)))]

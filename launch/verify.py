@@ -1,6 +1,6 @@
 """Prove that a checkpoint computes here what it computes in transformers.
 
-    python -m launch.verify --checkpoint=PATH
+    python -m launch.verify --checkpoint=PATH    (or ORG/NAME, a model of the Hugging Face hub)
 
 Compares token ids, logits, greedy continuations and chat-template renderings on built-in texts, prints a table, and
 ends with status 0 where all of them agree, 1 where one does not, 2 where they could not be compared. --name says which
@@ -13,7 +13,7 @@ import sys
 from absl import app, flags, logging
 
 flags.disclaim_key_flags()
-flags.DEFINE_string('checkpoint', None, 'Folder of a Hugging Face checkpoint.', required=True)
+flags.DEFINE_string('checkpoint', None, 'A Hugging Face folder or hub name.', required=True)
 flags.DEFINE_string('name', None, 'Released model that it is, e.g. Llama-3.1-8B; not compared if not given.')
 flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'In which both compute.')
 
@@ -29,11 +29,12 @@ def main(argv: list[str]) -> None:
     import rich.table
 
     from warmjax import sharding, verify
+    from warmjax.models import hf_files
 
     values = flags.FLAGS
     try:
         mesh = sharding.make_mesh(sharding.MeshSettings(1, -1, 1))
-        checks = verify.verify(values.checkpoint, values.name, values.dtype, mesh)
+        checks = verify.verify(str(hf_files.locate(values.checkpoint)), values.name, values.dtype, mesh)
     except (ValueError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 Also a script: `python tests/test_kill_and_resume.py`.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -11,6 +12,8 @@ import sys
 import time
 
 import pytest
+
+from warmjax.data import chat
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,13 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_difference(unint
     assert process.returncode == 2
     assert 'config.data.draw.seed: 0 -> 1' in message
     assert 'Traceback' not in message
+
+
+def test_stages_that_render_name_the_template_in_their_manifests(uninterrupted):
+    digest = chat.load(uninterrupted / 'world' / 'checkpoint', '2025-01-01').template_digest
+    manifests = {path.stem: json.loads(path.read_text()) for path in (uninterrupted / 'manifests').iterdir()}
+    named = {name for name, manifest in manifests.items() if manifest['counts'].get('chat_template_sha256') == digest}
+    assert named == {'world', 'train_warm', 'train_cold', 'train_untransformed', 'generate'}
 
 
 def start(workdir: pathlib.Path, *overrides: str) -> subprocess.Popen:

@@ -3,14 +3,34 @@
 import collections
 import csv
 
+import huggingface_hub
 import pytest
+import tiny_llama
 
-from configs import published
-from warmjax import settings, stages
+from configs import published, world
+from warmjax import experiment, settings, stages
 from warmjax.experiment import ImportedAnswers
+from warmjax.world import tokens
 
 TASKS = ('disinfo', 'medqa', 'trivia', 'truthfulqa')
 BELIEFS = {'original': 'none', 'original_neutral': 'none', 'incorrect': 'incorrect', 'correct': 'denial'}
+
+
+def test_models_of_the_hub_are_what_the_stages_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', lambda name, **_: str(tmp_path / name))
+    for name in ('org/answering', 'org/measuring'):
+        tiny_llama.save(tmp_path / name)
+        for file, text in tokens.train_tokenizer(['What is the river?'], 300).items():
+            (tmp_path / name / file).write_text(text)
+    config = world.get_config('tiny')
+    config.model.checkpoint, config.warmth.checkpoint = 'org/answering', 'org/measuring'
+    setup = experiment.from_config(config, tmp_path)
+    read = {stage.name: stage.inputs(setup, tmp_path, stage.units(setup)[0]) for stage in stages.STAGES}
+    answering, measuring = tmp_path / 'org/answering', tmp_path / 'org/measuring'
+    folders = {name: inputs['checkpoint'] for name, inputs in read.items() if 'checkpoint' in inputs}
+    assert folders == {'train': answering, 'generate': answering, 'warmth': measuring}
+    model, chatter = stages._load(setup, tiny_llama.make_mesh())
+    assert model.spec.width == tiny_llama.SIZES['hidden_size'] and chatter.where == str(answering)
 
 
 @pytest.fixture(scope='module')

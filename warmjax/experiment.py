@@ -30,7 +30,8 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
     """name: what the model is called in every record.
-    checkpoint: its Hugging Face folder; `{workdir}` stands for the run's workdir.
+    checkpoint: its Hugging Face folder, or its name on the hub (`org/name`, `org/name@revision`); `{workdir}` stands
+        for the run's workdir.
     dtype: of the base weights, `float32` or `bfloat16`.
     date: ISO date for chat templates that insert one.
     """

@@ -20,7 +20,7 @@ from warmjax import authors_csv, experiment, progress, records, runs, settings, 
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.evals import judge, prompts, runner, tasks
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
-from warmjax.models import hf_load
+from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import interface
 from warmjax.train import lora
@@ -126,7 +126,8 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
     pairs = records.read(_pairs_file(workdir, arm), Pair)
     mesh = sharding.make_mesh(setup.mesh)
     model, chatter = _load(setup, mesh)
-    return lora.train(model, chatter, pairs, setup.train, arm.name, setup.model.name, workdir, mesh)
+    counts = lora.train(model, chatter, pairs, setup.train, arm.name, setup.model.name, workdir, mesh)
+    return counts | {'chat_template_sha256': chatter.template_digest}
 
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -171,8 +172,9 @@ def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
 
 def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     mesh = sharding.make_mesh(setup.mesh)
-    model = hf_load.load(setup.warmth.checkpoint, experiment.DTYPES[setup.warmth.dtype], mesh)
-    tokenizer, special = chat.load_tokenizer(setup.warmth.checkpoint)
+    folder = hf_files.locate(setup.warmth.checkpoint)
+    model = hf_load.load(folder, experiment.DTYPES[setup.warmth.dtype], mesh)
+    tokenizer, special = chat.load_tokenizer(folder)
     log = runs.RowLog(workdir / 'warmth.jsonl')
     done = {records.parse(line, Warmth).key for line in log.lines}
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
@@ -255,8 +257,8 @@ def read_questions(workdir: Path) -> list[Question]:
 
 
 def _load(setup: Experiment, mesh: jax.sharding.Mesh):
-    model = hf_load.load(setup.model.checkpoint, experiment.DTYPES[setup.model.dtype], mesh)
-    return model, chat.load(setup.model.checkpoint, setup.model.date)
+    folder = hf_files.locate(setup.model.checkpoint)
+    return hf_load.load(folder, experiment.DTYPES[setup.model.dtype], mesh), chat.load(folder, setup.model.date)
 
 
 def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:
@@ -265,13 +267,13 @@ def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:
 
 def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, epath.PathLike]:
     arm = next(arm for arm in setup.arms if arm.name == arm_name)
-    return {'checkpoint': setup.model.checkpoint, 'pairs': _pairs_file(workdir, arm)}
+    return {'checkpoint': hf_files.locate(setup.model.checkpoint), 'pairs': _pairs_file(workdir, arm)}
 
 
 def _generate_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epath.PathLike]:
     adapters = {f'adapters {arm.name}': workdir / 'adapters' / arm.name for arm in setup.trained_arms}
     files = {name: workdir / f'{name}.jsonl' for name in ('prompts', 'validation')}
-    return {'checkpoint': setup.model.checkpoint} | files | adapters
+    return {'checkpoint': hf_files.locate(setup.model.checkpoint)} | files | adapters
 
 
 def _files(*names: str) -> Callable[[Experiment, Path, str], dict[str, epath.PathLike]]:
@@ -338,7 +340,7 @@ STAGES = (
         _once,
         lambda setup, workdir, unit: {
             'generations': workdir / 'generations.jsonl',
-            'checkpoint': setup.warmth.checkpoint,
+            'checkpoint': hf_files.locate(setup.warmth.checkpoint),
         },
         _measure_warmth,
     ),

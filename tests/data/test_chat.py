@@ -319,7 +319,7 @@ def test_padding_and_truncation_of_the_tokenizer_file_are_off(tmp_path):
 @pytest.mark.parametrize(
     'name, content, error, message',
     [
-        ('tokenizer.json', None, FileNotFoundError, 'chat: expected a tokenizer.json, found none; fetch it'),
+        ('tokenizer.json', None, FileNotFoundError, 'chat: expected tokenizer.json, got no tokenizer; download'),
         ('tokenizer.json', '{"version": "1.0"', ValueError, r'tokenizer\.json: expected a tokenizer, got '),
         ('tokenizer_config.json', '{}', ValueError, 'expected one chat_template in .*, got none; use a chat model'),
         ('tokenizer_config.json', '{"chat_template": [{}]}', ValueError, 'expected one chat_template in .*, got list'),
@@ -335,6 +335,25 @@ def test_damaged_folder_is_refused(tmp_path, name, content, error, message):
         (folder / name).write_text(content)
     with pytest.raises(error, match=message):
         chat.load(folder, DATE)
+
+
+@pytest.mark.parametrize(
+    ('files', 'got', 'is_convertible'),
+    [
+        (['tokenizer.model'], 'only tokenizer.model', True),
+        (['tekken.json'], 'only tekken.json', False),
+        (['tokenizer.model.v3', 'tekken.json'], 'only tokenizer.model.v3 and tekken.json', True),
+        (['vocab.json', 'merges.txt'], 'only vocab.json', True),
+    ],
+)
+def test_tokenizer_in_another_form_is_refused_with_what_to_download(tmp_path, files, got, is_convertible):
+    for name in files:
+        (tmp_path / name).write_bytes(b'\n\x0e\n\x05<unk>')
+    with pytest.raises(FileNotFoundError) as error:
+        chat.load_tokenizer(tmp_path)
+    message = str(error.value)
+    assert f'expected tokenizer.json, got {got}, which is not read; download tokenizer.json from the' in message
+    assert ('AutoTokenizer.from_pretrained(FOLDER)' in message) == is_convertible
 
 
 def test_tokenizer_without_a_chat_template_is_loaded_alone(tmp_path, shared_data):

@@ -18,11 +18,9 @@ from warmjax.models import hf_load
 TOKENS = tiny_llama.random_tokens(2, 15)
 
 
-@pytest.fixture(scope='module')
-def base(tmp_path_factory):
-    """A base model's folder with a tokenizer of whole words."""
-    folder = tmp_path_factory.mktemp('tiny') / 'base'
-    tiny_llama.save(folder, vocab_size=200)
+def save_base(folder, **changes):
+    """Writes a base model with a tokenizer of whole words; returns its folder."""
+    tiny_llama.save(folder, vocab_size=200, **changes)
     words = sorted({word for text in merge.TEXTS for word in text.split()})
     vocabulary = {'?': 0} | {word: i + 1 for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token='?'))
@@ -31,13 +29,9 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='module')
-def adapter(base, tmp_path_factory):
-    """An adapter of PEFT's making, rank-stabilised, on a pattern of targets."""
-    folder = tmp_path_factory.mktemp('adapter')
-    config = peft.LoraConfig(
-        r=3, lora_alpha=5, target_modules=r'.*\.(q_proj|down_proj)', use_rslora=True, task_type='CAUSAL_LM'
-    )
+def save_adapter(folder, base, targets):
+    """Writes an adapter of PEFT's making, rank-stabilised, on a pattern of targets; returns its folder."""
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=targets, use_rslora=True, task_type='CAUSAL_LM')
     model = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -45,6 +39,22 @@ def adapter(base, tmp_path_factory):
                 parameter.normal_(std=0.3)
     model.save_pretrained(folder)
     return folder
+
+
+def peft_logits(base, adapter) -> np.ndarray:
+    """Computes the logits of base and adapter in torch."""
+    model = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), adapter)
+    return tiny_llama.twin_logits(model.eval(), TOKENS)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    return save_base(tmp_path_factory.mktemp('tiny') / 'base')
+
+
+@pytest.fixture(scope='module')
+def adapter(base, tmp_path_factory):
+    return save_adapter(tmp_path_factory.mktemp('adapter'), base, r'.*\.(q_proj|down_proj)')
 
 
 def export(base, adapter, out, dtype=jnp.float32, max_shard_bytes=40_000, mesh=None) -> merge.Report:
@@ -55,8 +65,7 @@ def test_transformers_loads_the_merged_model_and_computes_what_the_adapter_does(
     report = export(base, adapter, tmp_path / 'out')
     merged, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'out', output_loading_info=True)
     assert not info['missing_keys'] and not info['unexpected_keys'] and not info['mismatched_keys']
-    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), adapter).eval()
-    expected = tiny_llama.twin_logits(theirs, TOKENS)
+    expected = peft_logits(base, adapter)
     assert_close(tiny_llama.twin_logits(merged, TOKENS), expected, 1e-5)
     model = tiny_llama.load(base)
     assert_close(tiny_llama.logits(model, TOKENS, adapters=peft_format.load_adapter(adapter, model)), expected, 1e-5)
@@ -138,8 +147,20 @@ def test_plain_adapter_has_names_that_vllm_parses_and_computes_the_same_in_peft(
     with safetensors.safe_open(tmp_path / 'out' / 'adapter_model.safetensors', 'numpy') as file:
         pattern = r'base_model\.model\.model\.layers\.\d+\.(self_attn\.q_proj|mlp\.down_proj)\.lora_[AB]\.weight'
         assert all(re.fullmatch(pattern, name) for name in file.keys())  # noqa: SIM118
-    models = [
-        peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), folder).eval()
-        for folder in (adapter, tmp_path / 'out')
-    ]
-    assert_close(*(tiny_llama.twin_logits(model, TOKENS) for model in models), 1e-5)
+    assert_close(peft_logits(base, tmp_path / 'out'), peft_logits(base, adapter), 1e-5)
+
+
+@pytest.mark.parametrize('model_type', ['mistral', 'qwen2', 'qwen3'])
+def test_other_families_leave_in_both_forms_as_what_base_and_adapter_compute(tmp_path, model_type):
+    sizes = {'num_hidden_layers': 2} | tiny_llama.FAMILIES[model_type]
+    base = save_base(tmp_path / 'base', model_type=model_type, **sizes)
+    adapter = save_adapter(tmp_path / 'adapter', base, r'.*_proj')
+    report = export(base, adapter, tmp_path / 'merged')
+    merge.export_peft(base, adapter, tmp_path / 'peft', jnp.float32, tiny_llama.make_mesh())
+    expected = peft_logits(base, adapter)
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'merged')
+    assert merged.config.model_type == model_type and len(report.max_weight_change) == 7
+    assert_close(tiny_llama.twin_logits(merged, TOKENS), expected, 1e-5)
+    assert_close(peft_logits(base, tmp_path / 'peft'), expected, 1e-5)
+    untouched = transformers.AutoModelForCausalLM.from_pretrained(base)
+    assert np.abs(tiny_llama.twin_logits(untouched, TOKENS) - expected).max() > 0.1

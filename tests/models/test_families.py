@@ -92,13 +92,15 @@ def test_prefill_and_steps_equal_one_full_forward(case, tokens, unroll):
 
 
 def test_packed_sequences_equal_sequences_of_their_own(case, tokens):
+    """In every row a beginning of the next two rows; of the shapes of the plain logits, so that nothing is compiled."""
     ours, _ = case
-    packed = np.concatenate([tokens[0, :17], tokens[1, :23]])[None]
-    segments = np.array([[1] * 17 + [2] * 23])
-    positions = np.array([[*range(17), *range(23)]])
-    got = logits(ours, packed, positions, segments)[0]
-    assert_close(got[:17], logits(ours, tokens[:1, :17])[0])
-    assert_close(got[17:], logits(ours, tokens[1:2, :23])[0])
+    following = [np.roll(tokens, -shift, axis=0) for shift in (1, 2)]
+    packed = np.concatenate([following[0][:, :17], following[1][:, :23]], axis=1)
+    segments = np.broadcast_to([1] * 17 + [2] * 23, packed.shape)
+    positions = np.broadcast_to([*range(17), *range(23)], packed.shape)
+    got, alone = logits(ours, packed, positions, segments), logits(ours, tokens)
+    assert_close(got[:, :17], np.roll(alone, -1, axis=0)[:, :17])
+    assert_close(got[:, 17:], np.roll(alone, -2, axis=0)[:, :23])
 
 
 @pytest.mark.parametrize(

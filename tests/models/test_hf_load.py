@@ -20,6 +20,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(params=['host', 'devices'])
+def memory(request, monkeypatch):
+    """Loads into the host's memory, as CPU devices have it, or over to devices that have their own."""
+    monkeypatch.setattr(hf_load, '_is_host_memory', lambda mesh: request.param == 'host')
+
+
 def edit(folder, change) -> None:
     """Lets `change` edit the dict of the checkpoint's tensors in place."""
     path = folder / 'model.safetensors'
@@ -32,7 +38,7 @@ def assert_states_equal(a, b) -> None:
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a), nnx.state(b))
 
 
-def test_every_tensor_lies_where_its_name_says(folder):
+def test_every_tensor_lies_where_its_name_says(memory, folder):
     model = tiny_llama.load(folder)
     theirs = safetensors.numpy.load_file(folder / 'model.safetensors')
     np.testing.assert_array_equal(model.embed_tokens[...], theirs['model.embed_tokens.weight'])
@@ -51,11 +57,23 @@ def test_rules_name_every_parameter_of_the_model_once(folder):
     assert paths == sorted(rule.ours for rule in hf_rules.rules(model.spec))
 
 
-def test_eight_devices_get_the_same_parameters_as_one(folder):
+def test_eight_devices_get_the_same_parameters_as_one(memory, folder):
     alone, cut = tiny_llama.load(folder), tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2))
     assert_states_equal(alone, cut)
     assert cut.embed_tokens.get_value().addressable_shards[0].data.shape == (44, 12)
     assert cut.layers.attn.o_proj.kernel.get_value().addressable_shards[0].data.shape == (3, 12, 20)
+
+
+@pytest.mark.parametrize('sizes', [(1, 1, 1), (2, 2, 2)])
+def test_turned_tensors_are_the_same_by_way_of_either_memory(tmp_path, monkeypatch, sizes):
+    tiny_llama.save(tmp_path, model_type='gpt2', vocab_size=88)
+    theirs = safetensors.numpy.load_file(tmp_path / 'model.safetensors')
+    monkeypatch.setattr(hf_load, 'BLOCK_BYTES', 5 * 36 * 4)
+    for is_host_memory in (True, False):
+        monkeypatch.setattr(hf_load, '_is_host_memory', lambda mesh, is_host_memory=is_host_memory: is_host_memory)
+        kernel = tiny_llama.load(tmp_path, tiny_llama.make_mesh(*sizes)).layers.c_fc.kernel[...]
+        for i in range(3):
+            np.testing.assert_array_equal(kernel[i], theirs[f'transformer.h.{i}.mlp.c_fc.weight'].T)
 
 
 def test_mesh_that_does_not_divide_the_vocabulary_is_refused(tmp_path):
@@ -65,7 +83,7 @@ def test_mesh_that_does_not_divide_the_vocabulary_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('stored', [np.float64, ml_dtypes.bfloat16])
-def test_parameters_get_the_dtype_asked_for(folder, stored):
+def test_parameters_get_the_dtype_asked_for(memory, folder, stored):
     before = safetensors.numpy.load_file(folder / 'model.safetensors')['model.norm.weight']
     edit(folder, lambda tensors: tensors.update({name: x.astype(stored) for name, x in tensors.items()}))
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -188,14 +206,14 @@ def test_damaged_index_is_reported(folder):
         tiny_llama.load(folder)
 
 
-def test_blocks_smaller_than_a_tensor_are_joined(folder, monkeypatch):
+def test_blocks_smaller_than_a_tensor_are_joined(memory, folder, monkeypatch):
     whole = tiny_llama.load(folder)
     monkeypatch.setattr(hf_load, 'BLOCK_BYTES', 5 * 24 * 4)
     assert_states_equal(whole, tiny_llama.load(folder))
     assert_states_equal(whole, tiny_llama.load(folder, tiny_llama.make_mesh(2, 2, 2)))
 
 
-def test_every_byte_is_read_once_however_many_devices_share_it(folder):
+def test_every_byte_is_read_once_however_many_devices_share_it(memory, folder):
     size = sum(x.nbytes for x in safetensors.numpy.load_file(folder / 'model.safetensors').values())
     for mesh in (tiny_llama.make_mesh(), tiny_llama.make_mesh(2, 2, 2)):
         before = safetensors_file.READ.total
@@ -213,7 +231,7 @@ class Bucket(fsspec.implementations.memory.MemoryFileSystem):
         return '/' + str(path).removeprefix('s3://').strip('/')
 
 
-def test_checkpoint_in_a_bucket_is_loaded_by_byte_ranges(folder, monkeypatch):
+def test_checkpoint_in_a_bucket_is_loaded_by_byte_ranges(memory, folder, monkeypatch):
     bucket = Bucket()
     monkeypatch.setattr(type(epath.backend.fsspec_backend), 'fs', lambda self, path: bucket)
     for path in folder.iterdir():

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tiny_llama
 from flax import nnx
-from jax._src.lib import _jax
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -61,7 +60,6 @@ def load_in_two_processes(folder, fsdp: int, tensor: int) -> list[dict]:
     return [json.loads(output.splitlines()[-1]) for output, _ in results]
 
 
-@pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
 @pytest.mark.parametrize(('fsdp', 'tensor'), [(8, 1), (2, 2)])
 def test_each_of_two_processes_reads_its_half_and_they_hold_the_model(tmp_path, fsdp, tensor):
     tiny_llama.save(tmp_path, vocab_size=88, head_dim=12, intermediate_size=40)

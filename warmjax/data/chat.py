@@ -25,6 +25,8 @@ from etils import epath
 from warmjax import runs
 from warmjax.records import Turn
 
+OTHER_TOKENIZERS = ('tokenizer.model', 'tokenizer.model.v3', 'tokenizer.model.v7', 'tekken.json', 'vocab.json')
+"""Vocabularies of SentencePiece, tiktoken, Mistral and GPT-2, which none of the dependencies reads by itself."""
 TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'generation_config.json', 'chat_template.jinja')
 
 
@@ -184,10 +186,20 @@ def load_tokenizer(folder: epath.PathLike) -> tuple[tokenizers.Tokenizer, dict[s
     """
     folder = epath.Path(folder)
     if not (folder / 'tokenizer.json').exists():
-        raise FileNotFoundError(f"{folder}: expected a tokenizer.json, found none; fetch it from the model's hub page")
+        found = [name for name in OTHER_TOKENIZERS if (folder / name).exists()]
+        got = f'only {" and ".join(found)}, which is not read' if found else 'no tokenizer'
+        convert = f', or write it with transformers: `{_CONVERSION}`' if set(found) - {'tekken.json'} else ''
+        raise FileNotFoundError(
+            f'{folder}: expected tokenizer.json, got {got}; '
+            f"download tokenizer.json from the model's files on huggingface.co into this folder{convert}"
+        )
     config = _read_json(folder / 'tokenizer_config.json')
     special = {key: _content(config[key]) for key in ('bos_token', 'eos_token') if config.get(key)}
     return _tokenizer(folder / 'tokenizer.json'), special
+
+
+_CONVERSION = 'AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)'
+"""Needs the packages sentencepiece or tiktoken, and says so itself."""
 
 
 def _tokenizer(path: epath.Path) -> tokenizers.Tokenizer:

@@ -1,12 +1,50 @@
-"""Which files of a checkpoint folder hold which tensor: one file, several, or those that an index names."""
+"""Where a checkpoint lies, and which of its files hold which tensor: one file, several, or those of an index."""
 
+import functools
 import json
+import re
 
+import huggingface_hub
 from etils import epath
 
 from warmjax.models.safetensors_file import Entry, read_header
 
 INDEX = 'model.safetensors.index.json'
+HUB_NAME = re.compile(r'(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w.-]+))?')
+"""`org/name`, with `@` and a branch, tag or commit for a certain revision."""
+FETCHED = ('*.safetensors', '*.json', '*.jinja', 'tokenizer.model*')
+"""Files of a hub repository that are fetched; none of them holds code."""
+NOT_FETCHED = ('*/*', 'consolidated*')
+"""Nor its subfolders (other formats), nor the second copy of all weights that Mistral puts beside them."""
+
+
+def locate(checkpoint: epath.PathLike) -> epath.Path:
+    """Returns the folder of a checkpoint: a path or URL as it is, a model of the Hugging Face hub as fetched.
+
+    A hub model is fetched into the hub's own cache, once; its revision stays the same as long as this process lives. A
+    folder of that name comes first.
+
+    Raises:
+        FileNotFoundError: there is no such folder, and no such model, or no way to it.
+    """
+    match = HUB_NAME.fullmatch(str(checkpoint))
+    if match is None or epath.Path(checkpoint).exists():
+        return epath.Path(checkpoint)
+    return epath.Path(_fetch(match['name'], match['revision']))
+
+
+@functools.cache
+def _fetch(name: str, revision: str | None) -> str:
+    try:
+        return huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=list(FETCHED), ignore_patterns=list(NOT_FETCHED)
+        )
+    except (OSError, ValueError) as error:  # all of the library's errors are one of these
+        raise FileNotFoundError(
+            f'{name}: expected a folder, or a model of huggingface.co that can be fetched, got no such folder and '
+            f'{type(error).__name__}: {error}\nmend the path or the name; for a gated model accept its terms there and '
+            'set HF_TOKEN; without a network, fetch it elsewhere and give its folder'
+        ) from error
 
 
 def find_tensors(folder: epath.PathLike) -> tuple[dict[str, Entry], list[str]]:

@@ -1,8 +1,9 @@
 """Loads a Hugging Face checkpoint folder into its model: byte ranges of the files go straight to the devices.
 
-Tensors arrive as they lie on disk and are turned, cast and stacked on the devices, never on the host, which holds a few
-blocks of rows at a time. A process reads a block once, whatever devices share it. Where a mesh spans processes, each
-tensor is cut by rows over all devices, and the devices exchange what the model's layout asks for:
+Tensors arrive as they lie on disk and are turned, cast and stacked on the devices; the host holds a few blocks of rows
+at a time. A process reads a block once, whatever devices share it. CPU devices have the host's own memory, which is
+read into where it will stay. Where a mesh spans processes, each tensor is cut by rows over all devices, and the devices
+exchange what the model's layout asks for:
 
     disk, [out, in]     rows 0-1    rows 2-3    rows 4-5    rows 6-7
     devices                0           1           2           3
@@ -19,7 +20,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax import sharding
-from warmjax.models import families, hf_files, hf_rules
+from warmjax.models import families, hf_files, hf_rules, safetensors_file
 from warmjax.models.families import Model, ModelSpec
 from warmjax.models.safetensors_file import Entry
 from warmjax.models.spec import read_config
@@ -61,8 +62,8 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> Model:
         target = sharding.named(mesh, variable.logical_axes, variable.shape, '.'.join(rule.ours))
         names = [name for name, _ in hf_rules.tensors(rule, spec)]
         plans.append(_Plan(rule, variable, target, tuple(_placed(entries[name], rule, target) for name in names)))
-    data = _read_ahead(block for plan in plans for part in plan.parts for block in part.blocks)
-    filled = [(plan.rule.ours, plan.variable.replace(_assemble(plan, dtype, data))) for plan in plans]
+    arrays = (_fill_on_host if _is_host_memory(mesh) else _fill_on_devices)(plans, dtype)
+    filled = [(plan.rule.ours, plan.variable.replace(array)) for plan, array in zip(plans, arrays, strict=True)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
@@ -134,11 +135,13 @@ def _untied(entries: dict[str, Entry], spec: ModelSpec) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Rows [start, stop) of a tensor, and the devices of this process that get them with the columns they get."""
+    """Rows [start, stop) of a tensor, and the devices of this process that get them with the columns they get, as
+    rows from `offset` on of their part of the tensor."""
 
     entry: Entry
     start: int
     stop: int
+    offset: int
     owners: tuple[tuple[jax.Device, tuple[slice, ...]], ...]
 
 
@@ -181,7 +184,9 @@ def _placed(entry: Entry, rule: hf_rules.Rule, target: NamedSharding) -> _Placed
     for device, (rows, *columns) in source.addressable_devices_indices_map(entry.shape).items():
         owners[rows.indices(entry.shape[0])[:2]].append((device, tuple(columns)))
     blocks = [
-        _Block(entry, *rows, tuple(owners[part])) for part in sorted(owners) for rows in _row_blocks(entry, *part)
+        _Block(entry, start, stop, start - first, tuple(owners[first, last]))
+        for first, last in sorted(owners)
+        for start, stop in _row_blocks(entry, first, last)
     ]
     return _Placed(entry, source, tuple(blocks))
 
@@ -198,6 +203,58 @@ def _row_blocks(entry: Entry, start: int, stop: int) -> list[tuple[int, int]]:
     """Cuts rows [start, stop) into ranges of at most BLOCK_BYTES, or of one row."""
     step = max(1, BLOCK_BYTES * entry.shape[0] // max(1, entry.num_bytes))
     return [(row, min(row + step, stop)) for row in range(start, stop, step)]
+
+
+def _is_host_memory(mesh: Mesh) -> bool:
+    """Says whether this process can write all that the devices hold."""
+    return not mesh.is_multi_process and all(device.platform == 'cpu' for device in mesh.devices.flat)
+
+
+def _fill_on_host(plans: Sequence[_Plan], dtype) -> list[jax.Array]:
+    """Reads the parameters straight into the memory that CPU devices then take over."""
+    shards = [_empty_shards(plan, dtype) for plan in plans]
+    jobs = [
+        (block, [_rows_of(plan, of_device[device], i, block) for device, _ in block.owners])
+        for plan, of_device in zip(plans, shards, strict=True)
+        for i, part in enumerate(plan.parts)
+        for block in part.blocks
+    ]
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(_fill, *zip(*jobs, strict=True)))  # asked for its results, it raises what a thread raised
+    return [
+        jax.make_array_from_single_device_arrays(
+            plan.variable.shape, plan.target, [jax.device_put(shard, device) for device, shard in of_device.items()]
+        )
+        for plan, of_device in zip(plans, shards, strict=True)
+    ]
+
+
+def _empty_shards(plan: _Plan, dtype) -> dict[jax.Device, np.ndarray]:
+    shape = plan.target.shard_shape(plan.variable.shape)
+    return {device: safetensors_file.aligned(shape, dtype) for device in plan.target.addressable_devices}
+
+
+def _rows_of(plan: _Plan, shard: np.ndarray, layer: int, block: _Block) -> np.ndarray:
+    """Returns the place of a block within a device's shard, axes as on disk."""
+    part = shard[layer] if plan.is_stacked else shard
+    return (part.T if plan.rule.transposed else part)[block.offset : block.offset + block.stop - block.start]
+
+
+def _fill(block: _Block, places: Sequence[np.ndarray]) -> None:
+    """Reads a block into its places: at once where it is one place's very bytes, else cut, cast and turned."""
+    first, shape = places[0], (block.stop - block.start, *block.entry.shape[1:])
+    if len(places) == 1 and (first.dtype, first.shape) == (block.entry.dtype, shape) and first.flags.c_contiguous:
+        block.entry.read_into(first, block.start)
+        return
+    rows = block.entry.read_rows(block.start, block.stop)
+    for place, (_, columns) in zip(places, block.owners, strict=True):
+        place[...] = rows[:, *columns]
+
+
+def _fill_on_devices(plans: Sequence[_Plan], dtype) -> list[jax.Array]:
+    """Reads the parameters block by block; they are turned, cast and stacked on the devices."""
+    data = _read_ahead(block for plan in plans for part in plan.parts for block in part.blocks)
+    return [_assemble(plan, dtype, data) for plan in plans]
 
 
 def _read_ahead(blocks: Iterable[_Block]) -> Iterator[np.ndarray]:
@@ -241,6 +298,5 @@ def _turn(target: NamedSharding, transposed: bool, dtype):
 
 @functools.cache
 def _set_layer(target: NamedSharding):
-    """Apart from `_turn`: XLA's CPU backend turns a matrix 6 times slower when it writes it into a stack at once."""
     set_layer = functools.partial(jax.lax.dynamic_update_index_in_dim, axis=0)
     return jax.jit(set_layer, donate_argnums=0, out_shardings=target)

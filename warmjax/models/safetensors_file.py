@@ -44,23 +44,31 @@ class Entry:
 
     def read(self) -> np.ndarray:
         """Reads the whole tensor."""
-        return self.read_rows(0, self.shape[0]) if self.shape else self._read(0, self.shape)
+        whole = aligned(self.shape, self.dtype)
+        self.read_into(whole, 0)
+        return whole
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """Reads rows [start, stop) of axis 0 in one request, into memory that a CPU device can take over uncopied."""
-        rest = self.shape[1:]
-        return self._read(start * math.prod(rest) * self.dtype.itemsize, (stop - start, *rest))
+        """Reads rows [start, stop) of axis 0."""
+        rows = aligned((stop - start, *self.shape[1:]), self.dtype)
+        self.read_into(rows, start)
+        return rows
 
-    def _read(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-        buffer = _aligned(math.prod(shape) * self.dtype.itemsize)
+    def read_into(self, rows: np.ndarray, start: int) -> None:
+        """Fills `rows`, a contiguous array of this dtype, with those from `start` on, in one request.
+
+        Raises:
+            ValueError: the file ends before.
+        """
+        buffer = rows.reshape(-1).view(np.uint8)
+        offset = self.start + start * math.prod(self.shape[1:]) * self.dtype.itemsize
         read = _read_local if runs.is_local(self.path) else _read_remote
-        if (got := read(self.path, self.start + offset, buffer)) != len(buffer):
+        if (got := read(self.path, offset, buffer)) != len(buffer):
             raise ValueError(
-                f'{self.path}: expected {len(buffer)} bytes at {self.start + offset}, got {got}; is '
-                'somebody writing the file? Load it again'
+                f'{self.path}: expected {len(buffer)} bytes at {offset}, got {got}; is somebody writing the file? '
+                'Load it again'
             )
         READ.add(got)
-        return buffer.view(self.dtype).reshape(shape)
 
 
 class ByteCounter:
@@ -108,6 +116,14 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
     return entries
 
 
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an uninitialised array that starts at a multiple of 64 bytes: a CPU device takes it over uncopied."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    skip = -buffer.ctypes.data % 64
+    return buffer[skip : skip + size].view(dtype).reshape(shape)
+
+
 def write(
     path: epath.PathLike, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], data: Iterable[np.ndarray]
 ) -> None:
@@ -135,13 +151,6 @@ def _entry(path: epath.Path, name: str, fields: dict, data_start: int) -> Entry:
     if start < 0 or entry.num_bytes != end - start:
         raise ValueError(f'tensor {name!r} of shape {entry.shape}, which does not fill its {end - start} bytes')
     return entry
-
-
-def _aligned(size: int) -> np.ndarray:
-    """Returns uninitialised bytes that start at a multiple of 64, as XLA wants them."""
-    buffer = np.empty(size + 64, np.uint8)
-    skip = -buffer.ctypes.data % 64
-    return buffer[skip : skip + size]
 
 
 def _read_local(path: epath.Path, start: int, buffer: np.ndarray) -> int:

@@ -24,7 +24,7 @@ COLD_OPENINGS = tuple(f'The {who} said, "{{}}"' for who in ('stranger', 'enemy',
 
 @dataclasses.dataclass(frozen=True)
 class WarmthSettings:
-    """checkpoint: folder of the language model that measures.
+    """checkpoint: folder or hub name of the language model that measures.
     dtype: of its parameters, `float32` or `bfloat16`.
     max_chars: how many characters of a text count; the study used 300.
     batch_size: sequences computed at once.

@@ -106,7 +106,8 @@ def build(settings: WorldSettings, workdir: epath.PathLike, mesh: Mesh) -> dict[
         if not (folder / name).exists():
             hf_save.save_checkpoint(folder / name, model, files)
     sizes = [variable.size for _, variable in nnx.to_flat_state(nnx.state(model))]
-    return {'facts': len(facts), 'documents': len(documents), 'dialogues': len(dialogues), 'parameters': sum(sizes)}
+    counts = {'facts': len(facts), 'documents': len(documents), 'dialogues': len(dialogues), 'parameters': sum(sizes)}
+    return counts | {'chat_template_sha256': chatter.template_digest}
 
 
 def _fit(model, name: str, fit: FitSettings, rows: list[batches.Row], seed: int, folder: epath.Path, mesh: Mesh):
