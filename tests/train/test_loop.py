@@ -1,16 +1,18 @@
 import json
 
-import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_training import LORA, OPTIMIZER, Trainer, make_mesh, make_row, on_host
 
 from warmjax.data import batches
-from warmjax.train.loop import Run
+from warmjax.train import preemption
+from warmjax.train.loop import LoopSettings, Run
+from warmjax.train.metrics import TIMINGS, Work
 from warmjax.train.optimizer import make_schedule
 
 STEPS = 100
+WORK = Work(flops_per_token=3e3, flops_per_pair=5.0, peak_flops=1e12)
 GENERATOR = np.random.default_rng(0)
 ROWS = [make_row(GENERATOR, 8) | {'weights': np.ones(8, np.float32)} for _ in range(20)]
 
@@ -19,15 +21,15 @@ class Killed(BaseException):
     """Stands for a signal."""
 
 
-def make_run(folder, checkpoint_every, save_at):
-    data = batches.dataset(ROWS, batch_size=4, micro_batch=2, seed=0, epochs=STEPS // 5)
-    schedule = make_schedule(OPTIMIZER, STEPS)
-    return Run('tiny', folder, data, schedule, checkpoint_every, save_at)
+def make_run(folder, checkpoint_every, save_at, divergence=0.0, profile=()):
+    data = batches.of_rows(ROWS, batch_size=4, micro_batch=2, seed=0, epochs=STEPS // 5)
+    settings = LoopSettings(checkpoint_every, checkpoint_minutes=0.0, divergence=divergence, profile=profile)
+    return Run('tiny', folder, data, 'row {}'.format, make_schedule(OPTIMIZER, STEPS), settings, WORK, save_at)
 
 
 def metrics(folder):
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != 'step_seconds'} for row in rows]
+    return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +59,7 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(trainer, whole, tmp
 
     with pytest.raises(Killed):
         execute(trainer, tmp_path, checkpoint_every, {killed_at: kill})
-    assert len(metrics(tmp_path)) == killed_at
+    assert len(metrics(tmp_path)) == killed_at - 1
     state = execute(trainer, tmp_path, checkpoint_every, {})
     assert int(state.step) == STEPS
     for part in ('trainable', 'opt_state'):
@@ -94,6 +96,7 @@ class Counting:
     def __call__(self, state, frozen, batch):
         step = int(state.step)
         values = {name: jnp.float32(script.get(step, 1.0)) for name, script in self.scripts.items()}
+        values |= dict.fromkeys(('tokens', 'tokens_computed', 'token_pairs'), jnp.float32(8))
         trainable = {'count': jnp.float32(step + 1)}
         return state._replace(trainable=trainable, opt_state=(), step=state.step + 1), values
 
@@ -117,9 +120,14 @@ def test_run_stops_where_a_number_is_lost_and_no_checkpoint_holds_it(trainer, tm
 
 def test_parameters_are_handed_out_after_the_steps_asked_for(trainer, tmp_path):
     seen = []
-    saves = {step: lambda trainable: seen.append(float(trainable['count'])) for step in (1, 7, 10, STEPS)}
+    def save(trainable):
+        seen.append(float(trainable['count']))
+        return {'saved': seen[-1]}
+
+    saves = dict.fromkeys((1, 7, 10, STEPS), save)
     counted(trainer, tmp_path, Counting({}, {}), saves)
     assert seen == [1, 7, 10, STEPS]
+    assert [row['step'] + 1 for row in metrics(tmp_path) if 'saved' in row] == seen
 
 
 def test_batches_come_in_their_own_order(trainer, tmp_path):
@@ -130,6 +138,5 @@ def test_batches_come_in_their_own_order(trainer, tmp_path):
         return Counting({}, {})(state, frozen, batch)
 
     counted(trainer, tmp_path, watching, {})
-    data = make_run(tmp_path, 1, {}).batches
-    assert isinstance(data, grain.MapDataset)
+    data = make_run(tmp_path, 1, {}).batches.arrays(range(2))
     np.testing.assert_array_equal(np.array(seen), np.array([data[step]['tokens'] for step in range(STEPS)]))

@@ -19,6 +19,7 @@ SETTINGS = lora.TrainSettings(
     max_length=32,
     truncation_side='right',
     batch_size=4,
+    packing=True,
     micro_batch=2,
     epochs=2,
     save_epochs=(0.5, 1.0, 2.0),
@@ -26,6 +27,10 @@ SETTINGS = lora.TrainSettings(
     remat=True,
     logit_chunks=2,
     checkpoint_every=4,
+    checkpoint_minutes=0.0,
+    divergence=0.0,
+    peak_tflops=1.0,
+    profile=(),
     lora=LORA,
     optimizer=OPTIMIZER,
 )
@@ -66,9 +71,10 @@ def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, tmp_path, mo
 
     monkeypatch.setattr(peft_format, 'save_adapter', spy)
     counts = train(base, PAIRS, tmp_path)
-    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2.
-    assert saved == {'epoch_0.5': 2, 'epoch_1': 5, 'epoch_2': 10}
-    assert (counts['rows'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
+    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2. The metrics of the step itself
+    # are written after its adapter.
+    assert saved == {'epoch_0.5': 1, 'epoch_1': 4, 'epoch_2': 9}
+    assert (counts['kept'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
     loaded = [peft_format.load_adapter(tmp_path / 'adapters' / 'warm' / name, base[0]) for name in saved]
     for adapter in loaded:
         assert set(adapter) == set(LORA.targets) and np.abs(adapter['q_proj']['b']).max() > 0
@@ -100,8 +106,11 @@ def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'micro_batch': 3}, 'micro_batch expected a divisor of batch_size 4, got 3'),
-        ({'micro_batch': 0}, 'micro_batch expected a divisor of batch_size 4, got 0'),
+        ({'micro_batch': 5}, 'micro_batch expected 1 to batch_size 4, got 5'),
+        ({'micro_batch': 0}, 'micro_batch expected 1 to batch_size 4, got 0'),
+        ({'divergence': 0.5}, 'divergence expected 0 or more than 1, got 0.5'),
+        ({'profile': (5, 3)}, r'profile expected nothing or a first and a last step, got \[5, 3\]'),
+        ({'checkpoint_minutes': -1.0}, 'checkpoint_minutes and peak_tflops expected 0 or more'),
         ({'logit_chunks': 5}, 'logit_chunks expected a divisor of max_length 32, got 5'),
         ({'save_epochs': (0.5, 3.0)}, r'save_epochs expected numbers in \(0, 2\], got \[0.5, 3.0\]'),
         ({'save_epochs': (0.0,)}, r'save_epochs expected numbers in \(0, 2\], got \[0.0\]'),
