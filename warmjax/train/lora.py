@@ -172,9 +172,7 @@ def _saves(
     }
 
 
-def _check(
-    model: Decoder, settings: TrainSettings, arm: str, base: str, workdir: epath.PathLike, mesh: Mesh
-) -> None:
+def _check(model: Decoder, settings: TrainSettings, arm: str, base: str, workdir: epath.PathLike, mesh: Mesh) -> None:
     """Finds what cannot work before anything is computed or written."""
     if settings.max_length > model.spec.max_length:
         raise ValueError(

@@ -39,7 +39,9 @@ class OptimizerSettings:
             'max_grad_norm': ('above 0', self.max_grad_norm > 0),
         }
         problems = [
-            f'{name} expected {wanted}, got {getattr(self, name)}' for name, (wanted, holds) in ranges.items() if not holds
+            f'{name} expected {wanted}, got {getattr(self, name)}'
+            for name, (wanted, holds) in ranges.items()
+            if not holds
         ]
         if problems:
             raise ValueError('optimizer: ' + '; '.join(problems))
