@@ -150,4 +150,5 @@ def local_rows(mesh: Mesh, size: int) -> list[int]:
         ValueError: the mesh does not divide the batch.
     """
     layout = named(mesh, ('batch',), (size,), 'batch')
-    return sorted({i for (part,) in layout.addressable_devices_indices_map((size,)).values() for i in range(size)[part]})
+    parts = layout.addressable_devices_indices_map((size,)).values()
+    return sorted({i for (part,) in parts for i in range(size)[part]})

@@ -132,7 +132,7 @@ def test_run_stops_where_a_number_is_lost_and_no_checkpoint_holds_it(trainer, tm
 def test_loss_far_above_its_median_stops_the_run_also_after_a_resume(trainer, tmp_path):
     script = Counting({**dict.fromkeys(range(5), 9.0), 31: 2.9, 35: 3.1}, {})
     for _ in range(2):  # the second start has only five losses of its own
-        with pytest.raises(FloatingPointError, match='3 times the median 1 of .*, got 3.1 at step 35'):
+        with pytest.raises(FloatingPointError, match=r'3 times the median 1 of .*, got 3.1 at step 35'):
             counted(trainer, tmp_path, script, {}, divergence=3.0)
     assert checkpoints(tmp_path) == [20, 30]
     assert int(counted(trainer, tmp_path, script, {}, divergence=4.0).step) == STEPS

@@ -47,7 +47,9 @@ def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: in
     like = jax.tree.map(lambda x: x.sharding, trainable)
     placed = optax.tree.map_params(optimizer, lambda _, s: s, shapes, like, transform_non_params=lambda _: whole)
     opt_state = jax.jit(optimizer.init, out_shardings=placed)(trainable)
-    return TrainState(trainable, opt_state, *jax.device_put((jnp.int32(0), jax.random.key(seed)), whole))
+    # Made where they lie: in a run of several processes, none can put an array on the devices of another.
+    start = jax.jit(lambda: (jnp.int32(0), jax.random.key(seed)), out_shardings=whole)()
+    return TrainState(trainable, opt_state, *start)
 
 
 def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: StepSettings, state: TrainState):
