@@ -75,6 +75,11 @@ def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, tmp_path, mo
     # are written after its adapter.
     assert saved == {'epoch_0.5': 1, 'epoch_1': 4, 'epoch_2': 9}
     assert (counts['kept'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
+    tokens = 2 * counts['tokens']
+    rows = [json.loads(line) for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
+    assert sum(row['tokens'] for row in rows) == tokens
+    assert counts['padding_share'] == pytest.approx(1 - tokens / sum(row['tokens_computed'] for row in rows), abs=1e-4)
+    assert all(row['mfu_4n'] > 0 for row in rows[1:])
     loaded = [peft_format.load_adapter(tmp_path / 'adapters' / 'warm' / name, base[0]) for name in saved]
     for adapter in loaded:
         assert set(adapter) == set(LORA.targets) and np.abs(adapter['q_proj']['b']).max() > 0
@@ -94,6 +99,25 @@ def test_epochs_that_fall_on_one_step_are_all_saved(base, tmp_path):
 def test_model_shorter_than_the_rows_is_refused(base, tmp_path):
     with pytest.raises(ValueError, match=r'train\.max_length: expected at most the 64 tokens of the model, got 128'):
         train(base, PAIRS, tmp_path, max_length=128)
+
+
+def test_micro_batch_that_the_mesh_does_not_divide_is_refused(base, tmp_path):
+    wide = (base[0], base[1], make_mesh(2, 2, 1))
+    with pytest.raises(
+        ValueError, match=r"config\.train\.micro_batch: expected axis 'batch' of size 2 to be cut into 4"
+    ):
+        train(wide, PAIRS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_adapter_of_another_base_is_not_overwritten(base, tmp_path):
+    path = lora.adapter_folder(tmp_path, 'warm', 1.0) / 'adapter_config.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('{"base_model_name_or_path": "another"}')
+    with pytest.raises(ValueError, match=r"warm/epoch_1: expected an adapter of 'tiny' or none, got one of 'another'"):
+        train(base, PAIRS, tmp_path)
+    assert path.read_text() == '{"base_model_name_or_path": "another"}'
+    assert [child.name for child in tmp_path.iterdir()] == ['adapters']
 
 
 def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
