@@ -2,12 +2,16 @@ import dataclasses
 import errno
 import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tiny_training
 from tiny_training import LORA, OPTIMIZER, Trainer, make_mesh, make_row, on_host
 
 from warmjax.data import batches
@@ -184,6 +188,37 @@ def test_full_disk_stops_the_run_and_leaves_the_checkpoint_before(trainer, tmp_p
     assert 20 in checkpoints(tmp_path) and 30 not in checkpoints(tmp_path)
     monkeypatch.undo()
     assert int(counted(trainer, tmp_path, Counting({}, {}), {}).step) == STEPS
+
+
+KILLED_WHILE_WRITING = """
+import os, pathlib, signal, sys
+import orbax.checkpoint as ocp
+import test_loop
+commit = ocp.path.atomicity.AtomicRenameTemporaryPath.finalize
+async def die(self):
+    if self.get_final().name == '30':
+        os.kill(os.getpid(), signal.SIGKILL)
+    await commit(self)
+ocp.path.atomicity.AtomicRenameTemporaryPath.finalize = die
+trainer = test_loop.Trainer(test_loop.make_mesh(1, 1, 1), 0.1, test_loop.STEPS)
+test_loop.counted(trainer, pathlib.Path(sys.argv[1]), test_loop.Counting({}, {}), {})
+"""
+
+
+def test_run_that_is_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(trainer, tmp_path):
+    path = os.pathsep.join([str(pathlib.Path(__file__).parent), str(pathlib.Path(tiny_training.__file__).parent)])
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join([path, str(pathlib.Path.cwd())])}
+    done = subprocess.run([sys.executable, '-c', KILLED_WHILE_WRITING, str(tmp_path)], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert checkpoints(tmp_path) == [10, 20]
+    seen = []
+
+    def watching(state, frozen, batch):
+        seen.append(int(state.step))
+        return Counting({}, {})(state, frozen, batch)
+
+    assert float(counted(trainer, tmp_path, watching, {}).trainable['count']) == STEPS
+    assert seen == list(range(20, STEPS))
 
 
 def test_minutes_alone_can_ask_for_a_checkpoint(trainer, tmp_path, monkeypatch):
