@@ -73,7 +73,7 @@ def connect(environment: Mapping[str, str]) -> None:
     Ends the process if not all of them come within --connect_seconds.
 
     Raises:
-        RuntimeError: jax sees another number of processes than the flags or the environment say.
+        RuntimeError: the processes cannot be found, or jax sees another number of them than flags or environment say.
     """
     given = flags.FLAGS
     expected = given.num_processes or num_hosts(environment)
@@ -86,8 +86,15 @@ def connect(environment: Mapping[str, str]) -> None:
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     patience = threading.Timer(given.connect_seconds, _give_up, (expected, given.connect_seconds))
     patience.start()
-    jax.distributed.initialize(given.coordinator, given.num_processes, given.process_id)
-    patience.cancel()
+    try:
+        jax.distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    except ValueError as error:
+        raise RuntimeError(
+            f'start-up: expected to find {expected} processes, got {error}; give --coordinator, --num_processes and '
+            '--process_id'
+        ) from None
+    finally:
+        patience.cancel()
     if jax.process_count() != expected:
         raise RuntimeError(
             f'start-up: expected {expected} processes, as flags or environment say, got {jax.process_count()}; start '

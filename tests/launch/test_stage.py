@@ -33,6 +33,14 @@ def test_process_that_waits_in_vain_for_others_says_so_and_ends(tmp_path):
     assert 'error: start-up: expected 2 processes within 1 s, but not all of them came; start the same' in errors
 
 
+def test_processes_without_an_address_are_refused(tmp_path):
+    status, _, errors = command(
+        'train', '--config=configs/world.py:tiny', f'--workdir={tmp_path}', '--num_processes=2', '--process_id=0'
+    )
+    assert status == 2
+    assert 'error: start-up: expected to find 2 processes, got' in errors and 'Traceback' not in errors
+
+
 def test_stages_that_one_process_must_do_refuse_several(monkeypatch, tmp_path):
     monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
