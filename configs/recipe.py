@@ -34,14 +34,19 @@ def base() -> ConfigDict:
             'train': {
                 'max_length': 1024,
                 'truncation_side': 'right',  # not stated
-                'batch_size': 16,
-                'micro_batch': 4,
+                'batch_size': 16,  # conversations
+                'packing': True,  # not stated; changes speed, not results
+                'micro_batch': 4,  # rows
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
                 'seed': 0,
                 'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,
                 'checkpoint_every': 50,  # optimizer steps
+                'checkpoint_minutes': 10.0,
+                'divergence': 10.0,  # times the median loss of the last 50 steps; 0 to go on whatever comes
+                'peak_tflops': 0.0,  # 0: the datasheet's
+                'profile': (),  # first and last step, as (10, 15)
                 'lora': {
                     'rank': 8,
                     'alpha': 16.0,

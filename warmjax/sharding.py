@@ -121,10 +121,34 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0) -> dict[str, jax.Array]:
-    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole."""
+def put_batch(
+    batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0, size: int | None = None
+) -> dict[str, jax.Array]:
+    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole.
+
+    Args:
+        size: length of the whole batch axis, of which the arrays hold this process's `local_rows`; None where the
+            arrays are whole.
+    """
     axes = (None,) * batch_axis + ('batch',)
-    return {
-        name: jax.device_put(x, named(mesh, axes + (None,) * (x.ndim - len(axes)), x.shape, f'batch {name!r}'))
-        for name, x in batch.items()
-    }
+    placed = {}
+    for name, x in batch.items():
+        shape = list(x.shape)
+        shape[batch_axis] = size or shape[batch_axis]
+        layout = named(mesh, axes + (None,) * (x.ndim - len(axes)), shape, f'batch {name!r}')
+        if size is None:
+            placed[name] = jax.device_put(x, layout)
+        else:
+            placed[name] = jax.make_array_from_process_local_data(layout, x, tuple(shape))
+    return placed
+
+
+def local_rows(mesh: Mesh, size: int) -> list[int]:
+    """Returns which rows of a batch of `size` lie on this process's devices.
+
+    Raises:
+        ValueError: the mesh does not divide the batch.
+    """
+    layout = named(mesh, ('batch',), (size,), 'batch')
+    parts = layout.addressable_devices_indices_map((size,)).values()
+    return sorted({i for (part,) in parts for i in range(size)[part]})

@@ -8,6 +8,7 @@
 A stage has one unit of work or several (a style, an arm); each unit has a manifest and is skipped once it is done.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,12 +75,19 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
         RuntimeError: another process works there.
         ValueError: the workdir was begun with another config, or a file in it is wrong.
     """
-    workdir = Path(workdir)
-    with runs.lock(workdir):
+    workdir, is_writer = Path(workdir), not jax.distributed.is_initialized() or jax.process_index() == 0
+    stages = list(stages)
+    if jax.distributed.is_initialized() and jax.process_count() > 1 and {stage.name for stage in stages} != {'train'}:
+        raise ValueError(
+            f'expected the stage train alone in a run of {jax.process_count()} processes, got '
+            f'{", ".join(stage.name for stage in stages)}; run the others in one process'
+        )
+    with runs.lock(workdir) if is_writer else contextlib.nullcontext():
         for stage in stages:
             for unit in stage.units(setup):
                 config = {name: settings.plain(_section(setup, name)) for name in stage.sections}
-                with runs.stage(workdir, stage.manifest(unit), config, stage.inputs(setup, workdir, unit)) as work:
+                inputs = stage.inputs(setup, workdir, unit)
+                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer) as work:
                     title = f'{stage.name} {unit}'.strip()
                     if work.is_done:
                         progress.say(f'{title}: done before')

@@ -6,7 +6,7 @@ import tiny_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmjax.data import batches, packing
+from warmjax.data import packing
 from warmjax.data.chat import Encoded
 from warmjax.models import decoder, spec
 from warmjax.train.objective import loss_sum
@@ -59,14 +59,6 @@ def test_nothing_is_lost_and_everything_starts_at_position_zero(lengths, row_len
 def test_a_sequence_goes_into_the_first_row_with_room():
     rows = packing.pack([sequence(0, 21), sequence(100, 21), sequence(200, 11), sequence(300, 11)], 30)
     assert [row['tokens'][[0, 20]].tolist() for row in rows] == [[0, 200], [100, 300]]
-
-
-def test_packed_rows_are_rows_of_the_training_batches():
-    (row,) = packing.pack([sequence(1, 5)], 8)
-    plain = batches._row(*(getattr(sequence(1, 5), name) for name in ('tokens', 'trained')), 8)
-    assert {name: (array.shape, array.dtype) for name, array in row.items()} == {
-        name: (array.shape, array.dtype) for name, array in plain.items()
-    }
 
 
 @pytest.mark.parametrize('lengths', [(9, 5, 12, 3, 2), (20, 4), (2, 2, 2)])
