@@ -116,15 +116,24 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(axes))
 
 
+def divides(axis: str, size: int) -> bool:
+    """Tells whether the mesh in force cuts an axis of this size into equal parts."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    names = RULES[axis] or ()
+    return size % math.prod(shape.get(name, 1) for name in ((names,) if isinstance(names, str) else names)) == 0
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts every leaf whole on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0) -> dict[str, jax.Array]:
-    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole."""
+def put_batch(batch: Any, mesh: Mesh, batch_axis: int = 0) -> Any:
+    """Lays a tree of host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole."""
     axes = (None,) * batch_axis + ('batch',)
-    return {
-        name: jax.device_put(x, named(mesh, axes + (None,) * (x.ndim - len(axes)), x.shape, f'batch {name!r}'))
-        for name, x in batch.items()
-    }
+
+    def put(path: tuple, x: np.ndarray) -> jax.Array:
+        where = f'batch {jax.tree_util.keystr(path, simple=True, separator=".")!r}'
+        return jax.device_put(x, named(mesh, axes + (None,) * (x.ndim - len(axes)), x.shape, where))
+
+    return jax.tree_util.tree_map_with_path(put, batch)

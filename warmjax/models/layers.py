@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from warmjax.models.spec import Spec
 
 Adapter = Mapping[str, Array]
-"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R."""
+"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R. Where several
+adapters lie side by side along R, `mask` [B, R] says which columns are a row's own."""
 
 MASKED = -1e30
 """Score of a key that may not be seen; finite, so that a row without any key stays finite."""
@@ -55,6 +56,7 @@ class Linear(nnx.Module):
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
+        self.kernel_axes = 'OI'
         self.kernel = param(rngs, (layers, *dims[::-1]), ('layers', *axes[::-1]), dtype, dims[0] ** -0.5)
         if bias:
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
@@ -62,13 +64,21 @@ class Linear(nnx.Module):
     def __call__(
         self, x: Float[Array, '... I'], adapter: Adapter | None, dropout: Dropout | None
     ) -> Float[Array, '... O']:
-        y = jnp.einsum('...I,OI->...O', x, self.kernel[...])
+        y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
         if hasattr(self, 'bias'):
             y = y + self.bias[...]
         if adapter is None:
             return y
         x = x if dropout is None else dropout(x, self.name)
-        return y + (x @ adapter['a'].astype(x.dtype)) @ adapter['b'].astype(x.dtype)
+        narrow = x @ adapter['a'].astype(x.dtype)
+        if 'mask' in adapter:
+            narrow = jnp.where(jnp.expand_dims(adapter['mask'], range(1, x.ndim - 1)), narrow, 0)
+        return y + narrow @ adapter['b'].astype(x.dtype)
+
+    def turn(self) -> None:
+        """Turns the kernel of a single layer from [out, in] to [in, out]."""
+        self.kernel = self.kernel.replace(self.kernel[...].T)
+        self.kernel_axes = 'IO'
 
 
 class RMSNorm(nnx.Module):
@@ -146,14 +156,14 @@ def cached_attention(
     k: Float[Array, 'B K H S'],
     v: Float[Array, 'B K S H'],
     seen: Bool[Array, 'B S'],
-    slot: Int[Array, ''],
+    slots: Int[Array, 'B'],
     window: Int[Array, ''] | None,
 ) -> Float[Array, 'B N H']:
-    """Attention of one new token a row, in `slot`, over the slots of a cache that it may see and its window reaches."""
+    """Attention of one new token a row, in a slot each, over the slots that it may see and its window reaches."""
     B, N, H = q.shape
     K = k.shape[1]
     if window is not None:
-        seen &= slot - jnp.arange(k.shape[-1]) < window
+        seen &= slots[:, None] - jnp.arange(k.shape[-1]) < window
     scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
-    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H)
+    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H).astype(q.dtype)
