@@ -116,13 +116,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(axes))
 
 
-def divides(axis: str, size: int) -> bool:
-    """Tells whether the mesh in force cuts an axis of this size into equal parts."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    names = RULES[axis] or ()
-    return size % math.prod(shape.get(name, 1) for name in ((names,) if isinstance(names, str) else names)) == 0
-
-
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts every leaf whole on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

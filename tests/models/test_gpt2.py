@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from test_layers import one_layer
 from tiny_llama import assert_close, logits
 
 from warmjax import sharding
-from warmjax.decode import engine, score
-from warmjax.decode.engine import DecodeSettings, Request
+from warmjax.decode import score
+from warmjax.decode.engine import Engine, EngineSettings
+from warmjax.decode.requests import GREEDY, Request
 from warmjax.decode.sampling import row_key
 from warmjax.models import gpt2, hf_save
 
@@ -110,9 +112,10 @@ def test_sharded_model_equals_the_unsharded_one(tmp_path, sizes):
 def test_greedy_text_equals_transformers(models):
     ours, theirs = models
     prompts = [tiny_llama.random_tokens(1, n, seed=n)[0] for n in (3, 8, 5)]
-    how = DecodeSettings(temperature=0.0, max_new_tokens=10, batch_size=4, buckets=(8,), too_long='error', seed=0)
-    requests = [Request(str(i), p.tolist(), row_key(0, str(i), 0)) for i, p in enumerate(prompts)]
-    for completion in engine.generate(ours, {}, 8, requests, how, (), tiny_llama.make_mesh()):
+    how = EngineSettings(2, 2, (8,), (18,), 'float32', steps=4, refill=1, logprobs=None)
+    requests = [Request(str(i), p.tolist(), row_key(0, '', 0), GREEDY, 10, None, 0) for i, p in enumerate(prompts)]
+    engine = Engine(ours, how, (), {}, tiny_llama.make_mesh())
+    for completion in itertools.chain.from_iterable(engine.run(requests)):
         prompt = torch.tensor(completion.request.tokens)[None]
         expected = theirs.generate(
             prompt,

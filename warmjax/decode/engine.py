@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from warmjax import sharding
 from warmjax.decode import programs, resident, sampling
 from warmjax.decode.programs import Emitted, Prompts, Slots
-from warmjax.decode.requests import GREEDY, Completion, Finish, Output, Request, Sampling, TokenScore
+from warmjax.decode.requests import GREEDY, Completion, Finish, Output, Request, TokenScore
 from warmjax.models import decoder
 from warmjax.models.decoder import StackedAdapters
 from warmjax.models.families import Model
@@ -113,6 +113,7 @@ class Engine:
             sharding.named(mesh, ('batch',), (getattr(settings, name),), f'engine.{name}')
         self.settings, self.mesh = settings, mesh
         self._model, self._unroll = model, decoder.unrolls_steps()
+        self.programs = programs.programs(mesh, model.spec.num_kv_heads, self._unroll)
         self._adapters = {name: i for i, name in enumerate(adapters)}
         self._resident = resident.stack(list(adapters.values()), list(adapters), model, mesh)
         with jax.set_mesh(mesh):
@@ -303,7 +304,7 @@ class Engine:
             self._lengths[slot] = len(staged.requests[row].tokens)
             staged.requests[row] = None
         self._make_room(staged.slots.cache.num_slots)
-        self._slots = programs.insert(self._slots, staged.slots, sources, targets, np.int32(len(pairs)))
+        self._slots = self.programs.insert(self._slots, staged.slots, sources, targets, np.int32(len(pairs)))
 
     def _make_room(self, needed: int) -> None:
         """Grows the cache to the smallest of its lengths that holds so many tokens a row."""
@@ -312,9 +313,9 @@ class Engine:
             spec = self._model.spec
             shape = (spec.num_layers, spec.num_kv_heads, spec.head_dim)
             dtype = CACHE_DTYPES[self.settings.cache_dtype]
-            self._slots = programs.empty(self.settings.slots, length, shape, dtype, self._unroll)
+            self._slots = self.programs.empty(self.settings.slots, length, shape, dtype, self._unroll)
         elif self._slots.cache.num_slots < length:
-            self._slots = programs.grow(self._slots, length)
+            self._slots = self.programs.grow(self._slots, length)
 
     def _decode(self) -> None:
         """Sends the next steps off."""
@@ -325,7 +326,7 @@ class Engine:
         self._make_room(min(int(self._lengths[running].max()) + self.settings.steps, self.settings.cache_lengths[-1]))
         occupied = np.array([request is not None for request in self._occupants])
         waiting = bool(self._pending) or any(staged.waiting for staged in self._staged)
-        self._slots, self._emitted = programs.decode(
+        self._slots, self._emitted = self.programs.decode(
             self._stepper,
             self._step_resident,
             self._slots,
@@ -345,7 +346,7 @@ class Engine:
         chosen = [r for r in self._pending if self._bucket(r) == bucket][: self.settings.prefill_batch]
         taken = {request.id for request in chosen}
         self._pending = collections.deque(r for r in self._pending if r.id not in taken)
-        slots, emitted = programs.prefill(
+        slots, emitted = self.programs.prefill(
             self._model,
             self._resident,
             self._prompts(chosen, bucket),

@@ -6,18 +6,21 @@ bucket and cache length, decoding for each cache length (and for each of the few
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from warmjax import sharding
 from warmjax.decode import sampling
 from warmjax.decode.resident import Resident
 from warmjax.decode.sampling import Needs, Rows
 from warmjax.models import cache as kv
 from warmjax.models.cache import Cache
 from warmjax.models.families import Model
-from warmjax.sharding import constrain, divides
 
 GOES_ON, STOP, LENGTH, ERROR = range(4)
 """What `Emitted.ended` says of a row."""
@@ -77,20 +80,34 @@ class Emitted:
     steps: Int[Array, '']
 
 
-def _pin(slots: Slots) -> Slots:
-    """Fixes the layout of slots over the mesh, so that every program takes them as every other returns them."""
+class Programs(NamedTuple):
+    """The compiled functions of this file for one mesh; they take slots as they return them, so nothing recompiles."""
 
-    def pin(x: Array) -> Array:
-        if x.ndim < 3:
-            return constrain(x, 'batch', *[None] * (x.ndim - 1))
-        layers = (None,) * (x.ndim - 4)
-        heads = 'kv_heads' if divides('kv_heads', x.shape[-3]) else None
-        return constrain(x, *layers, 'batch', heads, None, None)
-
-    return jax.tree.map(pin, slots)
+    empty: Callable[..., Slots]
+    prefill: Callable[..., tuple[Slots, Emitted]]
+    insert: Callable[..., Slots]
+    grow: Callable[..., Slots]
+    decode: Callable[..., tuple[Slots, Emitted]]
 
 
-@functools.partial(jax.jit, static_argnames=('num_rows', 'num_slots', 'shape', 'dtype', 'unroll'))
+@functools.lru_cache
+def programs(mesh: Mesh, num_kv_heads: int, unroll: bool) -> Programs:
+    """Makes the programs for a mesh; rows are cut over it as batches are, key-value heads where it cuts them evenly."""
+    rows, whole = sharding.named(mesh, ('batch',), (mesh.size,), 'slots'), NamedSharding(mesh, PartitionSpec())
+    heads = 'kv_heads' if num_kv_heads % mesh.shape['tensor'] == 0 else None
+    layers = () if unroll else (None,)
+    buffers = NamedSharding(mesh, sharding.partition((*layers, 'batch', heads, None, None)))
+    slots = Slots(Cache(buffers, buffers, rows), rows, rows, rows, rows, rows, rows)
+    static = ('needs', 'num_likeliest')
+    return Programs(
+        jax.jit(empty, static_argnums=(0, 1, 2, 3, 4), out_shardings=slots),
+        jax.jit(prefill, static_argnames=(*static, 'dtype', 'unroll'), out_shardings=(slots, whole)),
+        jax.jit(insert, donate_argnames='slots', out_shardings=slots),
+        jax.jit(grow, static_argnames='num_slots', out_shardings=slots),
+        jax.jit(decode, static_argnames=(*static, 'steps'), donate_argnames='slots', out_shardings=(slots, whole)),
+    )
+
+
 def empty(num_rows: int, num_slots: int, shape: tuple[int, int, int], dtype, unroll: bool) -> Slots:
     """Makes slots with nothing in them; `shape` is layers, key-value heads, head dimension."""
     zeros = jnp.zeros(num_rows, jnp.int32)
@@ -98,10 +115,9 @@ def empty(num_rows: int, num_slots: int, shape: tuple[int, int, int], dtype, unr
     rows = Rows(jnp.zeros((num_rows, 2), jnp.uint32), shares, zeros, shares + 1, shares)
     layers, heads, size = shape
     cache = kv.zeros(layers, num_rows, heads, size, num_slots, dtype, unroll)
-    return _pin(Slots(cache, zeros, zeros, zeros, rows, zeros - 1, zeros > 0))
+    return Slots(cache, zeros, zeros, zeros, rows, zeros - 1, zeros > 0)
 
 
-@functools.partial(jax.jit, static_argnames=('needs', 'num_likeliest', 'dtype', 'unroll'))
 def prefill(
     model: Model,
     resident: Resident,
@@ -129,11 +145,9 @@ def prefill(
         prompts.adapters,
         prompts.is_real,
     )
-    slots, emitted = _record(model, x, slots, _nothing(P, 1, num_likeliest), stops, needs)
-    return _pin(slots), emitted
+    return _record(model, x, slots, _nothing(P, 1, num_likeliest), stops, needs)
 
 
-@functools.partial(jax.jit, donate_argnames='slots')
 def insert(slots: Slots, staged: Slots, sources: Int[Array, 'P'], targets: Int[Array, 'P'], count: Array) -> Slots:
     """Puts the first `count` rows that `sources` names of what is staged into the slots that `targets` names."""
 
@@ -144,16 +158,14 @@ def insert(slots: Slots, staged: Slots, sources: Int[Array, 'P'], targets: Int[A
         rest = jax.tree.map(lambda x, y: x.at[target].set(y[source]), rest, new)
         return dataclasses.replace(rest, cache=cache)
 
-    return _pin(jax.lax.fori_loop(0, count, put, slots))
+    return jax.lax.fori_loop(0, count, put, slots)
 
 
-@functools.partial(jax.jit, static_argnames='num_slots')
 def grow(slots: Slots, num_slots: int) -> Slots:
     """Makes room for longer texts."""
-    return _pin(dataclasses.replace(slots, cache=kv.grow(slots.cache, num_slots)))
+    return dataclasses.replace(slots, cache=kv.grow(slots.cache, num_slots))
 
 
-@functools.partial(jax.jit, static_argnames=('steps', 'needs', 'num_likeliest'), donate_argnames='slots')
 def decode(
     model: Model,
     resident: Resident,
@@ -185,8 +197,7 @@ def decode(
         return _record(model, x, dataclasses.replace(slots, cache=cache), emitted, stops, needs)
 
     start = slots, _nothing(slots.tokens.shape[0], steps, num_likeliest)
-    slots, emitted = jax.lax.while_loop(goes_on, body, start)
-    return _pin(slots), emitted
+    return jax.lax.while_loop(goes_on, body, start)
 
 
 def _nothing(num_rows: int, steps: int, num_likeliest: int | None) -> Emitted:
