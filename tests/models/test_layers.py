@@ -124,7 +124,7 @@ def test_self_attention_equals_a_loop_over_what_each_token_sees():
 
 def test_row_that_sees_no_key_stays_finite():
     q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
-    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool), 4, None)).all()
+    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool), jnp.array([4]), None)).all()
 
 
 def test_adapter_adds_the_low_rank_product():

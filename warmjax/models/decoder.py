@@ -100,6 +100,7 @@ class Decoder(nnx.Module):
         self.embed_tokens = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
         self.layers = Layers(spec, dtype, rngs)
         self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
+        self.head_axes = 'VD'
         if not spec.tied:
             stddev = spec.width**-0.5
             self.lm_head = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, stddev)
@@ -156,7 +157,7 @@ class Decoder(nnx.Module):
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""
         head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum('...D,VD->...V', x, head[...], preferred_element_type=jnp.float32)
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -186,12 +187,14 @@ def unrolls_steps() -> bool:
 def unroll_layers(model: nnx.Module, adapters: StackedAdapters) -> tuple[nnx.Module, tuple]:
     """Returns a model whose layers are modules of their own, and adapters layer by layer.
 
-    Kernels are turned to [in, out], which is faster on CPU where a product has few rows.
+    Kernels and head are turned to [in, out], which is faster on CPU where a product has few rows.
     """
     model = jax.tree.map(lambda x: x, model)
     stack = model.layers
     indices = range(jax.tree.leaves(stack)[0].shape[0])
     model.layers = nnx.List([_turned(_layer(stack, i)) for i in indices])
+    if hasattr(model, 'lm_head'):
+        model.lm_head, model.head_axes = model.lm_head.replace(model.lm_head[...].T), 'DV'
     return model, tuple(_layer(dict(adapters), i) for i in indices)
 
 
