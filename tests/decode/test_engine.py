@@ -186,7 +186,8 @@ def test_nothing_compiles_twice_and_growing_compiles_what_its_sizes_say(model):
 def test_slots_are_busy_while_prompts_wait(model):
     engine = make_engine(model)
     texts(engine, make_requests(100, seed=3))
-    assert engine.occupancy > 0.9
+    whole, waited = engine.occupancy
+    assert 0.8 < whole < waited and waited > 0.93
 
 
 def test_first_tokens_come_before_the_text_has_ended(engine):

@@ -83,6 +83,18 @@ class _Staged:
         return [row for row, request in enumerate(self.requests) if request is not None]
 
 
+@dataclasses.dataclass
+class Steps:
+    """Steps times slots: those that brought something, and all."""
+
+    busy: int
+    all: int
+
+    @property
+    def share(self) -> float:
+        return self.busy / max(self.all, 1)
+
+
 class Engine:
     """Continues prompts with one base model and any of its adapters.
 
@@ -128,7 +140,8 @@ class Engine:
         self._lengths = np.zeros(settings.slots, np.int64)
         self._emitted: Emitted | None = None
         self._slots: Slots | None = None
-        self.busy_steps, self.slot_steps = 0, 0
+        self._steps = {waiting: Steps(0, 0) for waiting in (False, True)}
+        self._waiting = False
 
     @property
     def is_idle(self) -> bool:
@@ -136,9 +149,11 @@ class Engine:
         return not self._known
 
     @property
-    def occupancy(self) -> float:
-        """Share of the slots' decoding steps so far that brought a token or ended a text."""
-        return self.busy_steps / max(self.slot_steps, 1)
+    def occupancy(self) -> tuple[float, float]:
+        """Share of the slots' steps that brought a token or an end: of all so far, and of those while prompts waited."""
+        some, waited = self._steps[False], self._steps[True]
+        whole = Steps(some.busy + waited.busy, some.all + waited.all)
+        return whole.share, waited.share
 
     def submit(self, request: Request) -> None:
         """Queues a request.
@@ -249,12 +264,13 @@ class Engine:
         emitted: Emitted = jax.device_get(self._emitted)
         self._emitted = None
         outputs = []
-        self.slot_steps += int(emitted.steps) * self.settings.slots
+        steps = self._steps[self._waiting]
+        steps.all += int(emitted.steps) * self.settings.slots
         for slot, request in enumerate(self._occupants):
             if request is None:
                 continue
             output = _output(request, emitted, slot, request.id in self._cancelled)
-            self.busy_steps += len(output.tokens) + (output.finish in ('stop', 'error'))
+            steps.busy += len(output.tokens) + (output.finish in ('stop', 'error'))
             self._lengths[slot] += len(output.tokens)
             if output.finish:
                 self._occupants[slot] = None
@@ -325,13 +341,13 @@ class Engine:
             return
         self._make_room(min(int(self._lengths[running].max()) + self.settings.steps, self.settings.cache_lengths[-1]))
         occupied = np.array([request is not None for request in self._occupants])
-        waiting = bool(self._pending) or any(staged.waiting for staged in self._staged)
+        self._waiting = bool(self._pending) or any(staged.waiting for staged in self._staged)
         self._slots, self._emitted = self.programs.decode(
             self._stepper,
             self._step_resident,
             self._slots,
             occupied,
-            np.int32(self.settings.refill if waiting else self.settings.slots),
+            np.int32(self.settings.refill if self._waiting else self.settings.slots),
             self._stops,
             self.settings.steps,
             sampling.needs([self._occupants[slot].sampling for slot in running]),

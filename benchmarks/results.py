@@ -1,0 +1,38 @@
+"""What every benchmark says about itself beside its numbers, and the file that collects them."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FILE = pathlib.Path(__file__).parent / 'results.jsonl'
+
+
+def about(packages: Sequence[str]) -> dict[str, Any]:
+    """Returns the machine, how busy it is, the packages' versions and the command, as fields of a result; called before
+    measuring, since a benchmark keeps the machine busy itself."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        'machine': f'{os.cpu_count()} x {_cpu_name()}',
+        'load_average_before': round(os.getloadavg()[0], 2),
+        'versions': {'python': platform.python_version()} | versions,
+        'command': shlex.join(['python', '-m', f'benchmarks.{pathlib.Path(sys.argv[0]).stem}', *sys.argv[1:]]),
+    }
+
+
+def record(result: Mapping[str, Any], append: bool) -> None:
+    """Prints a result and, if asked, appends it to FILE as one line."""
+    print(json.dumps(result, indent=2))
+    if append:
+        with FILE.open('a') as file:
+            file.write(json.dumps(result) + '\n')
+
+
+def _cpu_name() -> str:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
