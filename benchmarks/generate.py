@@ -187,7 +187,7 @@ def make_engine(folder: str, adapters: Mapping, **sizes):
     from warmjax.models import hf_load
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
-    settings = EngineSettings(**sizes, cache_dtype='float32', refill=1, logprobs=None)
+    settings = EngineSettings(**sizes, cache_dtype='float32', refill=1, prefixes=0, logprobs=None)
     return Engine(hf_load.load(folder, jnp.float32, mesh), settings, (), adapters, mesh)
 
 

@@ -75,6 +75,7 @@ def base() -> ConfigDict:
                     'cache_dtype': 'float32',
                     'steps': 16,
                     'refill': 1,
+                    'prefixes': 16,  # shared beginnings of prompts kept on the device; 0 computes every prompt whole
                     'logprobs': None,
                 },
             },

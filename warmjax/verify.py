@@ -253,6 +253,7 @@ def _continuations(model: Model, rows: list[list[int]], mesh: Mesh) -> list[list
         cache_dtype=jax.tree.leaves(model)[0].dtype.name,
         steps=MAX_NEW,
         refill=1,
+        prefixes=0,
         logprobs=None,
     )
     asked = [

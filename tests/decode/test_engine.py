@@ -179,8 +179,33 @@ def test_nothing_compiles_twice_and_growing_compiles_what_its_sizes_say(model):
     texts(engine, make_requests(1))
     after = [program._cache_size() for program in engine.programs]
     buckets, lengths = len(SMALL.buckets), len(SMALL.cache_lengths)
-    # empty, prefill, insert, grow, decode; the cache begins with the first length.
-    assert [b - a for a, b in zip(before, after)] == [1, buckets, buckets * lengths, lengths - 1, lengths]
+    # empty, prefill, extend, insert, grow, decode; the cache begins with the first length.
+    assert [b - a for a, b in zip(before, after)] == [1, buckets, 0, buckets * lengths, lengths - 1, lengths]
+
+
+def test_shared_beginning_is_computed_once_and_changes_no_text(model, alone, monkeypatch):
+    requests = [r for r in make_requests(20) if len(r.tokens) > 4]
+    asked = []
+    for request in requests:
+        for length in (5, 8):
+            tokens = [*requests[0].tokens[:4], *request.tokens[: length - 4]]
+            asked.append(dataclasses.replace(request, id=f'{request.id} {length}', tokens=tokens, prefix=4))
+    engine = make_engine(model)
+    whole = texts(engine, [dataclasses.replace(request, prefix=0) for request in asked])
+    prefills = []
+    prefill = engine._prefill
+    monkeypatch.setattr(engine, '_prefill', lambda prompts, needs: prefills.append(prompts) or prefill(prompts, needs))
+    assert texts(engine, asked) == whole
+    assert len(prefills) == 1 and prefills[0].tokens.shape == (8, 4)
+    assert texts(engine, asked[3:4]) == {asked[3].id: whole[asked[3].id]}
+    assert len(prefills) == 1
+
+
+def test_beginning_unused_for_longest_makes_room(model):
+    engine = make_engine(model, dataclasses.replace(SMALL, prefixes=2))
+    for token in (10, 11, 10, 12):
+        texts(engine, [dataclasses.replace(make_requests(1)[0], tokens=[token] * 5, prefix=3)])
+    assert [tokens[0] for _, tokens in engine._prefixes] == [10, 12]
 
 
 def test_slots_are_busy_while_prompts_wait(model):

@@ -19,6 +19,7 @@ SMALL = EngineSettings(
     cache_dtype='float32',
     steps=4,
     refill=1,
+    prefixes=4,
     logprobs=None,
 )
 SIZES = {'vocab_size': 88, 'initializer_range': 0.12}

@@ -20,7 +20,7 @@ SETTINGS = GenerationSettings(
     too_long='error',
     adapters=2,
     seed=0,
-    engine=EngineSettings(4, 2, (8,), (14,), 'float32', steps=3, refill=1, logprobs=None),
+    engine=EngineSettings(4, 2, (8,), (14,), 'float32', steps=3, refill=1, prefixes=0, logprobs=None),
 )
 
 

@@ -110,7 +110,7 @@ def test_sharded_model_equals_the_unsharded_one(tmp_path, sizes):
 def test_greedy_text_equals_transformers(models):
     ours, theirs = models
     prompts = [tiny_llama.random_tokens(1, n, seed=n)[0] for n in (3, 8, 5)]
-    how = EngineSettings(2, 2, (8,), (18,), 'float32', steps=4, refill=1, logprobs=None)
+    how = EngineSettings(2, 2, (8,), (18,), 'float32', steps=4, refill=1, prefixes=0, logprobs=None)
     requests = [Request(str(i), p.tolist(), row_key(0, '', 0), GREEDY, 10, None, 0) for i, p in enumerate(prompts)]
     engine = Engine(ours, how, (), {}, tiny_llama.make_mesh())
     for completion in itertools.chain.from_iterable(engine.run(requests)):

@@ -20,8 +20,9 @@ from warmjax import sharding
 from warmjax.decode import programs, resident, sampling
 from warmjax.decode.programs import Emitted, Prompts, Slots
 from warmjax.decode.requests import GREEDY, Completion, Finish, Output, Request, TokenScore
+from warmjax.decode.sampling import Needs
 from warmjax.models import decoder
-from warmjax.models.decoder import StackedAdapters
+from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.models.families import Model
 from warmjax.validation import STRICT
 
@@ -39,6 +40,8 @@ class EngineSettings:
     cache_dtype: of keys and values, `float32` or `bfloat16`.
     steps: decoding steps between two looks at the results, at most.
     refill: how many texts must end to cut the steps short while prompts wait.
+    prefixes: how many shared beginnings of prompts are kept on the device; 0 computes every prompt whole. A request
+        names its own, so that its text does not depend on whether others share it.
     logprobs: how many of the likeliest ids are reported beside each token, with log-probabilities; None for no scores.
     """
 
@@ -50,6 +53,7 @@ class EngineSettings:
     cache_dtype: Literal['float32', 'bfloat16']
     steps: int
     refill: int
+    prefixes: int
     logprobs: int | None
 
     def __post_init__(self):
@@ -63,6 +67,8 @@ class EngineSettings:
                 problems.append(f'{name} expected 1 or more, got {getattr(self, name)}')
         if not problems and self.cache_lengths[-1] <= self.buckets[-1]:
             problems.append(f'cache_lengths expected room beyond the largest bucket, got {list(self.cache_lengths)}')
+        if self.prefixes < 0:
+            problems.append(f'prefixes expected 0 or more, got {self.prefixes}')
         if self.logprobs is not None and self.logprobs < 0:
             problems.append(f'logprobs expected 0 or more, or none, got {self.logprobs}')
         if problems:
@@ -135,6 +141,7 @@ class Engine:
         self._pending: collections.deque[Request] = collections.deque()
         self._known: set[str] = set()
         self._cancelled: set[str] = set()
+        self._prefixes: collections.OrderedDict[tuple, Slots] = collections.OrderedDict()
         self._staged: collections.deque[_Staged] = collections.deque()
         self._occupants: list[Request | None] = [None] * settings.slots
         self._lengths = np.zeros(settings.slots, np.int64)
@@ -150,7 +157,7 @@ class Engine:
 
     @property
     def occupancy(self) -> tuple[float, float]:
-        """Share of the slots' steps that brought a token or an end: of all so far, and of those while prompts waited."""
+        """Share of the slots' steps that brought a token or an end: of all, and of those while prompts waited."""
         some, waited = self._steps[False], self._steps[True]
         whole = Steps(some.busy + waited.busy, some.all + waited.all)
         return whole.share, waited.share
@@ -358,34 +365,63 @@ class Engine:
         """Sends a prefill off: the first prompt that waits, and others of its bucket."""
         if not self._pending:
             return False
-        bucket = self._bucket(self._pending[0])
-        chosen = [r for r in self._pending if self._bucket(r) == bucket][: self.settings.prefill_batch]
+        group = self._group(self._pending[0])
+        chosen = [r for r in self._pending if self._group(r) == group][: self.settings.prefill_batch]
         taken = {request.id for request in chosen}
         self._pending = collections.deque(r for r in self._pending if r.id not in taken)
-        slots, emitted = self.programs.prefill(
-            self._model,
-            self._resident,
-            self._prompts(chosen, bucket),
-            self._stops,
-            sampling.needs([request.sampling for request in chosen]),
-            self.settings.logprobs,
-            CACHE_DTYPES[self.settings.cache_dtype],
-            self._unroll,
-        )
+        needs = sampling.needs([request.sampling for request in chosen])
+        bucket, shared = group
+        prompts = self._prompts(chosen, bucket, 0 if shared is None else len(shared[1]))
+        if shared is None:
+            slots, emitted = self._prefill(prompts, needs)
+        else:
+            slots, emitted = self.programs.extend(
+                self._model, self._resident, prompts, self._shared(*shared), self._stops, needs, self.settings.logprobs
+            )
         self._staged.append(_Staged(slots, emitted, list(chosen)))
         return True
 
-    def _bucket(self, request: Request) -> int:
-        return next(bucket for bucket in self.settings.buckets if bucket >= len(request.tokens))
+    def _prefill(self, prompts: Prompts, needs: Needs) -> tuple[Slots, Emitted]:
+        dtype = CACHE_DTYPES[self.settings.cache_dtype]
+        return self.programs.prefill(
+            self._model, self._resident, prompts, self._stops, needs, self.settings.logprobs, dtype, self._unroll
+        )
 
-    def _prompts(self, requests: Sequence[Request], bucket: int) -> Prompts:
-        """Lays prompts out on the device; rows that are missing to a whole batch are computed and thrown away."""
+    def _group(self, request: Request) -> tuple[int, tuple[str | None, tuple[int, ...]] | None]:
+        """Tells which prompts are prefilled together: those of a bucket, and of a shared beginning where that helps.
+
+        It helps where what is left falls into a smaller bucket; adapters compute the same beginning differently.
+        """
+        whole = self._bucket(len(request.tokens))
+        if 0 < request.prefix < len(request.tokens) and self.settings.prefixes and isinstance(self._model, Decoder):
+            rest = self._bucket(len(request.tokens) - request.prefix)
+            if rest < whole and self._bucket(request.prefix) + rest <= self.settings.cache_lengths[-1]:
+                return rest, (request.adapter, tuple(request.tokens[: request.prefix]))
+        return whole, None
+
+    def _shared(self, adapter: str | None, tokens: tuple[int, ...]) -> Slots:
+        """Returns a shared beginning from the store, prefilled in every row; the one unused for longest makes room."""
+        key = (adapter, tokens)
+        if key not in self._prefixes:
+            request = Request('', tokens, np.zeros(2, np.uint32), GREEDY, 1, adapter, 0)
+            prompts = self._prompts([request] * self.settings.prefill_batch, self._bucket(len(tokens)), 0)
+            self._prefixes[key], _ = self._prefill(prompts, sampling.needs([GREEDY]))
+            if len(self._prefixes) > self.settings.prefixes:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(key)
+        return self._prefixes[key]
+
+    def _bucket(self, length: int) -> int:
+        return next(bucket for bucket in self.settings.buckets if bucket >= length)
+
+    def _prompts(self, requests: Sequence[Request], bucket: int, first: int) -> Prompts:
+        """Lays prompts out on the device, from token `first` on; rows that are missing to a batch are thrown away."""
         P = self.settings.prefill_batch
         tokens = np.zeros((P, bucket), np.int32)
         lengths, budgets, adapters = np.zeros((3, P), np.int32)
         for row, request in enumerate(requests):
-            lengths[row], budgets[row] = len(request.tokens), request.max_new_tokens
-            tokens[row, : lengths[row]] = request.tokens
+            lengths[row], budgets[row] = len(request.tokens) - first, request.max_new_tokens
+            tokens[row, : lengths[row]] = request.tokens[first:]
             adapters[row] = -1 if request.adapter is None else self._adapters[request.adapter]
         missing = P - len(requests)
         keys = [*(r.key for r in requests), *[np.zeros(2, np.uint32)] * missing]

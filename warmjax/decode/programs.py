@@ -19,6 +19,7 @@ from warmjax.decode import sampling
 from warmjax.decode.resident import Resident
 from warmjax.decode.sampling import Needs, Rows
 from warmjax.models import cache as kv
+from warmjax.models import prefix
 from warmjax.models.cache import Cache
 from warmjax.models.families import Model
 
@@ -85,6 +86,7 @@ class Programs(NamedTuple):
 
     empty: Callable[..., Slots]
     prefill: Callable[..., tuple[Slots, Emitted]]
+    extend: Callable[..., tuple[Slots, Emitted]]
     insert: Callable[..., Slots]
     grow: Callable[..., Slots]
     decode: Callable[..., tuple[Slots, Emitted]]
@@ -102,6 +104,7 @@ def programs(mesh: Mesh, num_kv_heads: int, unroll: bool) -> Programs:
     return Programs(
         jax.jit(empty, static_argnums=(0, 1, 2, 3, 4), out_shardings=slots),
         jax.jit(prefill, static_argnames=(*static, 'dtype', 'unroll'), out_shardings=(slots, whole)),
+        jax.jit(extend, static_argnames=static, out_shardings=(slots, whole)),
         jax.jit(insert, donate_argnames='slots', out_shardings=slots),
         jax.jit(grow, static_argnames='num_slots', out_shardings=slots),
         jax.jit(decode, static_argnames=(*static, 'steps'), donate_argnames='slots', out_shardings=(slots, whole)),
@@ -134,18 +137,39 @@ def prefill(
     is_token = positions < prompts.lengths[:, None]
     adapters = resident.for_rows(prompts.adapters)
     x, key_values = model(prompts.tokens, positions, is_token.astype(jnp.int32), adapters, None, False)
-    x = jnp.take_along_axis(x, jnp.maximum(prompts.lengths - 1, 0)[:, None, None], axis=1)[:, 0]
+    cache = kv.fill(*key_values, prompts.lengths, dtype, unroll)
+    return _first_tokens(model, x, cache, prompts, stops, needs, num_likeliest)
+
+
+def extend(
+    model: Model,
+    resident: Resident,
+    prompts: Prompts,
+    shared: Slots,
+    stops: Int[Array, 'n'],
+    needs: Needs,
+    num_likeliest: int | None,
+) -> tuple[Slots, Emitted]:
+    """Computes prompts, and their first tokens, that go on after the prompt that was prefilled in row 0 of `shared`."""
+    x, key_values = prefix.extend(model, prompts.tokens, shared.cache, resident.for_rows(prompts.adapters))
+    cache = prefix.join(shared.cache, *key_values, prompts.lengths)
+    return _first_tokens(model, x, cache, prompts, stops, needs, num_likeliest)
+
+
+def _first_tokens(
+    model: Model,
+    x: Float[Array, 'P T D'],
+    cache: Cache,
+    prompts: Prompts,
+    stops: Int[Array, 'n'],
+    needs: Needs,
+    num_likeliest: int | None,
+) -> tuple[Slots, Emitted]:
+    P = x.shape[0]
+    last = jnp.take_along_axis(x, jnp.maximum(prompts.lengths - 1, 0)[:, None, None], axis=1)[:, 0]
     zeros = jnp.zeros(P, jnp.int32)
-    slots = Slots(
-        kv.fill(*key_values, prompts.lengths, dtype, unroll),
-        zeros,
-        zeros,
-        prompts.budgets,
-        prompts.rows,
-        prompts.adapters,
-        prompts.is_real,
-    )
-    return _record(model, x, slots, _nothing(P, 1, num_likeliest), stops, needs)
+    slots = Slots(cache, zeros, zeros, prompts.budgets, prompts.rows, prompts.adapters, prompts.is_real)
+    return _record(model, last, slots, _nothing(P, 1, num_likeliest), stops, needs)
 
 
 def insert(slots: Slots, staged: Slots, sources: Int[Array, 'P'], targets: Int[Array, 'P'], count: Array) -> Slots:

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from warmjax import sharding
 from warmjax.models.decoder import Decoder
 
-
 CHUNK = 128
 """Tokens of each sequence whose logits are computed at once: a vocabulary of 128,000 is never held for all of them."""
 

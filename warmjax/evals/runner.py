@@ -7,6 +7,7 @@ whose text has ended goes to whatever prompt is next, whosever it is.
 import collections
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -94,10 +95,11 @@ class Runner:
         unfit = collections.Counter()
         with progress.bar('generating', total, len(done), jax.process_index() == 0) as advance:
             for group in passes(jobs, self.settings.adapters):
-                asked = {id: what for id, what in self._asked(group) if self._key(what) not in done}
-                requests, counts = fit([self._request(id, what) for id, what in asked.items()], self.settings)
+                asked = dict(self._asked(group))
+                requests, counts = fit(list(self._requests(asked)), self.settings)
                 unfit.update(counts)
-                for rows in self._answers(group, asked, requests):
+                missing = [request for request in requests if self._key(asked[request.id]) not in done]
+                for rows in self._answers(group, asked, missing):
                     log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}')
         log.close()
@@ -120,17 +122,25 @@ class Runner:
         for completions in engine.run(requests):
             yield [self._row(asked[completion.request.id], completion) for completion in completions]
 
-    def _request(self, id: str, asked: Asked) -> Request:
-        job, prompt, sample = asked
-        return Request(
-            id=id,
-            tokens=self.chat.encode_prompt([*job.system, Turn('user', prompt.text)]),
-            key=row_key(self.settings.seed, prompt.id, sample),
-            sampling=self.settings.sampling,
-            max_new_tokens=self.settings.max_new_tokens,
-            adapter=None if job.adapter is None else str(job.adapter),
-            prefix=0,
-        )
+    def _requests(self, asked: Mapping[str, Asked]) -> Iterator[Request]:
+        """Yields a request for everything that is asked; how far the prompts of a job agree is computed once."""
+        for job, of_job in itertools.groupby(asked.items(), key=lambda item: item[1].job):
+            ids = dict(of_job)
+            tokens = {what.prompt.id: self._encode(job, what.prompt) for what in ids.values()}
+            shared = len(os.path.commonprefix(list(tokens.values())))
+            for id, (_, prompt, sample) in ids.items():
+                yield Request(
+                    id=id,
+                    tokens=tokens[prompt.id],
+                    key=row_key(self.settings.seed, prompt.id, sample),
+                    sampling=self.settings.sampling,
+                    max_new_tokens=self.settings.max_new_tokens,
+                    adapter=None if job.adapter is None else str(job.adapter),
+                    prefix=shared,
+                )
+
+    def _encode(self, job: Job, prompt: Prompt) -> list[int]:
+        return self.chat.encode_prompt([*job.system, Turn('user', prompt.text)])
 
     def _key(self, asked: Asked) -> tuple:
         return (self.model_name, asked.job.arm, asked.job.epoch, asked.prompt.id, asked.sample)
@@ -176,7 +186,9 @@ def fit(requests: Sequence[Request], settings: GenerationSettings) -> tuple[list
     if settings.too_long == 'drop':
         return [r for r in requests if len(r.tokens) <= longest], {'prompts_dropped': len(too_long)}
     kept = [
-        r if len(r.tokens) <= longest else dataclasses.replace(r, tokens=[r.tokens[0], *r.tokens[1 - longest :]])
+        r
+        if len(r.tokens) <= longest
+        else dataclasses.replace(r, tokens=[r.tokens[0], *r.tokens[1 - longest :]], prefix=0)
         for r in requests
     ]
     return kept, {'prompts_cut': len(too_long)}
