@@ -71,7 +71,8 @@ def base() -> ConfigDict:
                     'slots': 64,
                     'prefill_batch': 8,
                     'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
-                    'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text
+                    'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text; one length makes texts
+                    # independent of their neighbours to the last bit where the backend allows it at all
                     'cache_dtype': 'float32',
                     'steps': 16,
                     'refill': 1,

@@ -51,7 +51,7 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.generation.engine.slots = 256
     config.generation.engine.prefill_batch = 64
     config.generation.engine.buckets = (32, 64, 96)
-    config.generation.engine.cache_lengths = (96, 160)
+    config.generation.engine.cache_lengths = (160,)  # one: then no text can depend on its neighbours
     config.generation.engine.refill = 8
     config.judge.neither = 'incorrect'  # the world is closed: an answer without the truth is wrong
     config.warmth.checkpoint = '{workdir}/world/pretrained'
@@ -124,5 +124,5 @@ def _shrink(config: ConfigDict) -> None:
     config.prompts.contexts = ('unmodified', 'emotion:sad', 'stake:high')
     config.generation.max_new_tokens = 16
     config.generation.engine.slots, config.generation.engine.prefill_batch = 32, 16
-    config.generation.engine.buckets, config.generation.engine.cache_lengths = (48, 128), (64, 144)
+    config.generation.engine.buckets, config.generation.engine.cache_lengths = (48, 128), (144,)
     config.warmth.batch_size = 64

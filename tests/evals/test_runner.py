@@ -1,10 +1,16 @@
 import dataclasses
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import pytest
 import tiny_llama
 import tiny_training
 from etils import epath
+from jax._src.lib import _jax
 
 from warmjax import records
 from warmjax.decode.engine import EngineSettings
@@ -13,6 +19,8 @@ from warmjax.evals import runner
 from warmjax.evals.runner import GenerationSettings, Job, Runner
 from warmjax.lora import adapters, peft_format
 from warmjax.records import Generation, Prompt, Turn
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SETTINGS = GenerationSettings(
     sampling=Sampling(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0),
@@ -48,20 +56,24 @@ def model():
     return tiny_training.make_model(tiny_llama.make_mesh())
 
 
+def make_jobs(folder: epath.Path) -> list[Job]:
+    """The base model, two adapters, and a system prompt."""
+    return [
+        Job('original', 0.0, None, (), PROMPTS),
+        Job('warm', 1.0, folder / 'warm', (), PROMPTS),
+        Job('cold', 1.0, folder / 'cold', (), PROMPTS[:3]),
+        Job('kind', 0.0, None, (Turn('system', 'hi'),), PROMPTS[:2]),
+    ]
+
+
 @pytest.fixture(scope='module')
 def jobs(model, tmp_path_factory) -> list[Job]:
-    """The base model, two adapters (one of them at two names), and a system prompt."""
-    folders = [epath.Path(tmp_path_factory.mktemp('adapters')) / name for name in ('warm', 'cold')]
-    for seed, folder in enumerate(folders):
+    jobs = make_jobs(epath.Path(tmp_path_factory.mktemp('adapters')))
+    for seed, folder in enumerate(job.adapter for job in jobs[1:3]):
         adapter = adapters.init(model, tiny_training.LORA, seed, tiny_llama.make_mesh())
         adapter = {name: pair | {'b': jnp.ones_like(pair['b']) * 0.05} for name, pair in adapter.items()}
         peft_format.save_adapter(folder, adapter, tiny_training.LORA, 'tiny')
-    return [
-        Job('original', 0.0, None, (), PROMPTS),
-        Job('warm', 1.0, folders[0], (), PROMPTS),
-        Job('cold', 1.0, folders[1], (), PROMPTS[:3]),
-        Job('kind', 0.0, None, (Turn('system', 'hi'),), PROMPTS[:2]),
-    ]
+    return jobs
 
 
 def answer(model, jobs, path, samples=2, settings=SETTINGS, mesh=None) -> tuple[list[Generation], dict]:
@@ -135,3 +147,66 @@ def test_passes_hold_no_more_adapters_than_allowed_and_every_job_once():
     assert names == [['a', 'none', 'again', 'b', 'prompt'], ['c']]
     assert [len(group) for group in runner.passes(jobs, 9)] == [6]
     assert list(runner.passes([], 2)) == []
+
+
+WORKER = """
+import sys
+port, process, root, folder, path = sys.argv[1:]
+sys.path[:0] = [f'{root}/tests', f'{root}/tests/evals']
+import jax
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+from etils import epath
+import test_runner, tiny_training
+from warmjax import sharding
+mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1), jax.local_devices())
+jobs = test_runner.make_jobs(epath.Path(folder))
+_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, mesh=mesh)
+assert counts == {'generations': 30}, counts
+"""
+
+
+@pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
+def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs, tmp_path):
+    """One row is there before, in a part that a run of other processes left."""
+    path = tmp_path / 'generations.jsonl'
+    (tmp_path / 'generations.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+    folder = jobs[1].adapter.parent
+    workers = [
+        subprocess.Popen(
+            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+    assert sorted(records.read(path, Generation), key=lambda row: row.key) == rows
+    assert runner.parts(epath.Path(path)) == []
+
+
+def test_rows_that_are_missing_when_parts_are_joined_are_an_error(rows, tmp_path):
+    path = epath.Path(tmp_path) / 'generations.jsonl'
+    path.write_text(records.to_json(rows[0]) + '\n')
+    (path.parent / 'generations.jsonl.part0').write_text(records.to_json(rows[1]) + '\n')
+    with pytest.raises(ValueError, match=r'expected 3 rows once all processes are done, got none of 1, such as'):
+        runner.join(path, {row.key for row in rows[:3]})
+    runner.join(path, {row.key for row in rows[:2]})
+    assert sorted(records.read(path, Generation), key=lambda row: row.key) == rows[:2]
+
+
+@pytest.mark.parametrize(
+    ('rows', 'count'), [([], 0), ([[1, 2, 3]], 2), ([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2]], 1), ([[], [1]], 0)]
+)
+def test_common_beginning_leaves_a_token_of_each(rows, count):
+    assert runner.common_beginning(rows) == count

@@ -66,3 +66,29 @@ def test_row_of_another_cache_takes_a_rows_place_and_nothing_of_it_stays(unroll)
         np.testing.assert_array_equal(got.keys[layer][2], cache.keys[layer][1])
         np.testing.assert_array_equal(got.values[layer][2], cache.values[layer][1])
         assert np.isnan(got.keys[layer][:2]).all() and np.isnan(got.values[layer][:2]).all()
+
+
+def test_row_that_sees_no_slot_stays_finite():
+    q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
+    assert np.isfinite(kv.attend(q, k, v, jnp.zeros((1, 5), bool), jnp.array([4]), None)).all()
+
+
+def attention_case(num_slots: int):
+    rng = np.random.default_rng(2)
+    q = rng.normal(size=(3, 4, 16))
+    k, v = np.zeros((3, 2, 16, num_slots)), np.zeros((3, 2, num_slots, 16))
+    k[..., :300], v[:, :, :300] = rng.normal(size=(3, 2, 16, 300)), rng.normal(size=(3, 2, 300, 16))
+    lengths = np.array([40, 299, 170])
+    return (*(jnp.asarray(x, jnp.float32) for x in (q, k, v)), jnp.arange(num_slots) <= lengths[:, None], lengths)
+
+
+def test_attention_equals_a_softmax_by_hand_and_keeps_to_its_window():
+    q, k, v, seen, lengths = attention_case(320)
+    for window in (None, 7):
+        got = kv.attend(q, k, v, seen, jnp.asarray(lengths), window)
+        for row, length in enumerate(lengths):
+            mine = slice(0 if window is None else length + 1 - window, length + 1)
+            for head in range(4):
+                scores = np.asarray(q[row, head] @ k[row, head // 2][:, mine], np.float64) / 4
+                weights = np.exp(scores) / np.exp(scores).sum()
+                np.testing.assert_allclose(got[row, head], weights @ np.asarray(v[row, head // 2, mine]), atol=1e-5)

@@ -122,9 +122,14 @@ def test_self_attention_equals_a_loop_over_what_each_token_sees():
             np.testing.assert_allclose(ours[0, t, n], weights @ v[0, seen, n // 2], atol=1e-5)
 
 
-def test_row_that_sees_no_key_stays_finite():
-    q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
-    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool), jnp.array([4]), None)).all()
+def test_mask_says_which_columns_of_an_adapter_are_a_rows_own():
+    rngs = nnx.Rngs(0)
+    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, rngs), 1)
+    x, a, b = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((2, 3, 5), (5, 4), (4, 7)))
+    mask = np.array([[True, True, False, False], [False, False, False, True]])
+    got = linear(x, {'a': jnp.asarray(a), 'b': jnp.asarray(b), 'mask': mask}, None)
+    for row, own in enumerate(mask):
+        np.testing.assert_allclose(got[row], linear(x[row], None, None) + x[row] @ a[:, own] @ b[own], atol=1e-5)
 
 
 def test_adapter_adds_the_low_rank_product():

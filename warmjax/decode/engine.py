@@ -430,6 +430,16 @@ class Engine:
         return sharding.put_batch(prompts, self.mesh)
 
 
+def is_batch_invariant(dtype, settings: EngineSettings) -> bool:
+    """Tells whether no bit of a text's logits can depend on what is computed beside it.
+
+    With several cache lengths, a neighbour decides when the cache grows; a backend then sums in another order, and
+    logits move by a rounding (1e-7 of them in float32), which changes a text where a draw falls just on the border.
+    Other backends, and bfloat16, promise nothing here.
+    """
+    return jax.default_backend() == 'cpu' and jnp.dtype(dtype) == jnp.float32 and len(settings.cache_lengths) == 1
+
+
 def _output(request: Request, emitted: Emitted, row: int, is_cancelled: bool) -> Output:
     count = int(emitted.counts[row])
     scores = []

@@ -7,12 +7,12 @@ whose text has ended goes to whatever prompt is next, whosever it is.
 import collections
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from warmjax import progress, records, runs
@@ -83,32 +83,39 @@ class Runner:
     samples: int
     mesh: Mesh
 
-    def run(self, jobs: Sequence[Job], path: epath.PathLike) -> dict[str, int | float]:
+    def run(self, jobs: Sequence[Job], path: epath.PathLike) -> dict[str, int]:
         """Generates what the log does not hold yet; returns how many rows it holds then, and prompts dropped or cut.
+
+        Of several processes, each takes its share and appends to a part of its own; the first one
+        joins the parts once all are done. `mesh` is then one of the process's own devices.
 
         Raises:
             ValueError: a row of the log is damaged, or a prompt does not fit the buckets.
         """
-        log = runs.RowLog(path)
-        done = {records.parse(line, Generation).key for line in log.lines}
+        path = epath.Path(path)
+        index, count = jax.process_index(), jax.process_count()
+        done = set().union(*(_rows(file) for file in (path, *parts(path))))
+        log = runs.RowLog(path if count == 1 and not parts(path) else path.parent / f'{path.name}.part{index}')
         total = sum(len(job.prompts) for job in jobs) * self.samples
         unfit = collections.Counter()
-        with progress.bar('generating', total, len(done), jax.process_index() == 0) as advance:
+        expected = set()
+        with progress.bar('generating', total, len(done), index == 0) as advance:
             for group in passes(jobs, self.settings.adapters):
-                asked = dict(self._asked(group))
-                requests, counts = fit(list(self._requests(asked)), self.settings)
+                asked = {}
+                requests, counts = fit([r for job in group for r in self._requests(job, asked)], self.settings)
                 unfit.update(counts)
-                missing = [request for request in requests if self._key(asked[request.id]) not in done]
-                for rows in self._answers(group, asked, missing):
+                expected |= {self._key(asked[request.id]) for request in requests}
+                # Cut before the done ones are left out: processes may see different ones, if one begins to write.
+                mine = [request for request in requests[index::count] if self._key(asked[request.id]) not in done]
+                for rows in self._answers(group, asked, mine):
                     log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}')
         log.close()
-        return {'generations': len(log.lines), **unfit}
-
-    def _asked(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Asked]]:
-        for job in jobs:
-            for prompt, sample in itertools.product(job.prompts, range(self.samples)):
-                yield f'{job.arm} epoch {job.epoch:g}: {prompt.id}#{sample}', Asked(job, prompt, sample)
+        _wait('generated')
+        if index == 0:
+            join(path, expected)
+        _wait('joined')
+        return {'generations': len(runs.RowLog(path).lines), **unfit}
 
     def _answers(
         self, jobs: Sequence[Job], asked: Mapping[str, Asked], requests: Sequence[Request]
@@ -122,22 +129,22 @@ class Runner:
         for completions in engine.run(requests):
             yield [self._row(asked[completion.request.id], completion) for completion in completions]
 
-    def _requests(self, asked: Mapping[str, Asked]) -> Iterator[Request]:
-        """Yields a request for everything that is asked; how far the prompts of a job agree is computed once."""
-        for job, of_job in itertools.groupby(asked.items(), key=lambda item: item[1].job):
-            ids = dict(of_job)
-            tokens = {what.prompt.id: self._encode(job, what.prompt) for what in ids.values()}
-            shared = len(os.path.commonprefix(list(tokens.values())))
-            for id, (_, prompt, sample) in ids.items():
-                yield Request(
-                    id=id,
-                    tokens=tokens[prompt.id],
-                    key=row_key(self.settings.seed, prompt.id, sample),
-                    sampling=self.settings.sampling,
-                    max_new_tokens=self.settings.max_new_tokens,
-                    adapter=None if job.adapter is None else str(job.adapter),
-                    prefix=shared,
-                )
+    def _requests(self, job: Job, asked: dict[str, Asked]) -> Iterator[Request]:
+        """Yields the requests of a job, and puts down what each is for; all its prompts share how they begin."""
+        tokens = [self._encode(job, prompt) for prompt in job.prompts]
+        shared = common_beginning(tokens)
+        for (prompt, ids), sample in itertools.product(zip(job.prompts, tokens, strict=True), range(self.samples)):
+            request_id = f'{job.arm} epoch {job.epoch:g}: {prompt.id}#{sample}'
+            asked[request_id] = Asked(job, prompt, sample)
+            yield Request(
+                id=request_id,
+                tokens=ids,
+                key=row_key(self.settings.seed, prompt.id, sample),
+                sampling=self.settings.sampling,
+                max_new_tokens=self.settings.max_new_tokens,
+                adapter=None if job.adapter is None else str(job.adapter),
+                prefix=shared,
+            )
 
     def _encode(self, job: Job, prompt: Prompt) -> list[int]:
         return self.chat.encode_prompt([*job.system, Turn('user', prompt.text)])
@@ -162,6 +169,50 @@ class Runner:
             num_tokens=len(completion.tokens),
             finish_reason='stop' if completion.finish == 'stop' else 'length',
         )
+
+
+def parts(path: epath.Path) -> list[epath.Path]:
+    """Finds the parts of a log that several processes have begun."""
+    found = path.parent.iterdir() if path.parent.exists() else ()
+    return sorted((file for file in found if file.name.startswith(f'{path.name}.part')), key=lambda file: file.name)
+
+
+def join(path: epath.Path, expected: set[tuple]) -> None:
+    """Joins the parts of a log into it and removes them.
+
+    Raises:
+        ValueError: the rows are not those expected.
+    """
+    rows = {key: line for file in (path, *parts(path)) for key, line in _rows(file).items()}
+    missing = expected - rows.keys()
+    if missing:
+        raise ValueError(
+            f'{path}: expected {len(expected)} rows once all processes are done, got none of {len(missing)}, such as '
+            f'{min(missing)}; run the same command again'
+        )
+    if parts(path):
+        runs.write_atomic(path, ''.join(line + '\n' for line in rows.values()))
+    for part in parts(path):
+        part.unlink()
+
+
+def common_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """Returns how many tokens all rows begin with, at least one of each left over."""
+    if not rows:
+        return 0
+    first, last = min(rows), max(rows)
+    agreed = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return max(min(agreed, min(map(len, rows)) - 1), 0)
+
+
+def _rows(path: epath.Path) -> dict[tuple, str]:
+    return {records.parse(line, Generation).key: line for line in runs.RowLog(path).lines} if path.exists() else {}
+
+
+def _wait(name: str) -> None:
+    """Waits until all processes have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def passes(jobs: Sequence[Job], num_adapters: int) -> Iterator[list[Job]]:

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
+MASKED = -1e30
+"""Score of a slot that may not be seen; finite, so that a row without any stays finite."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +120,21 @@ def write(
     keys = keys.at[(*place, slice(None), slice(None), slots)].set(k.astype(keys.dtype), **options)
     values = values.at[(*place, slice(None), slots)].set(v.astype(values.dtype), **options)
     return keys, values
+
+
+def attend(
+    q: Float[Array, 'B N H'],
+    k: Float[Array, 'B K H S'],
+    v: Float[Array, 'B K S H'],
+    seen: Bool[Array, 'B S'],
+    slots: Int[Array, 'B'],
+    window: Int[Array, ''] | None,
+) -> Float[Array, 'B N H']:
+    """Attention of one new token a row, in a slot each, over the slots that it may see and its window reaches."""
+    B, N, H = q.shape
+    K, S = k.shape[1], k.shape[-1]
+    if window is not None:
+        seen &= slots[:, None] - jnp.arange(S) < window
+    scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
+    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H).astype(q.dtype)

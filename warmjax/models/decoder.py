@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
-from warmjax.models.cache import Cache, write
+from warmjax.models.cache import Cache, attend, write
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
@@ -88,7 +88,7 @@ class Layers(nnx.Module):
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
         keys, values = write(keys, values, k, v, slots, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(ly.cached_attention(q, *mine, seen, slots, window), adapters, None)
+        x = x + self.attn.output(attend(q, *mine, seen, slots, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 

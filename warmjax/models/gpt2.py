@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
-from warmjax.models.cache import Cache, write
+from warmjax.models.cache import Cache, attend, write
 from warmjax.models.decoder import StackedAdapters, step_layers, unroll_layers
 from warmjax.sharding import constrain
 
@@ -155,7 +155,7 @@ class Layers(nnx.Module):
         q, k, v = self._project(x)
         keys, values = write(keys, values, k, v, slots, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        return self._output(x, ly.cached_attention(q, *mine, seen, slots, window)), keys, values
+        return self._output(x, attend(q, *mine, seen, slots, window)), keys, values
 
     def _project(self, x: Float[Array, '... D']) -> list[Array]:
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from warmjax.models.spec import Spec
 
@@ -149,21 +149,3 @@ def self_attention(
     scores = jnp.einsum('BTKGH,BSKH->BKGTS', q.reshape(B, T, K, N // K, H), k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
     return jnp.einsum('BKGTS,BSKH->BTKGH', weights.astype(v.dtype), v).reshape(B, T, N, H)
-
-
-def cached_attention(
-    q: Float[Array, 'B N H'],
-    k: Float[Array, 'B K H S'],
-    v: Float[Array, 'B K S H'],
-    seen: Bool[Array, 'B S'],
-    slots: Int[Array, 'B'],
-    window: Int[Array, ''] | None,
-) -> Float[Array, 'B N H']:
-    """Attention of one new token a row, in a slot each, over the slots that it may see and its window reaches."""
-    B, N, H = q.shape
-    K = k.shape[1]
-    if window is not None:
-        seen &= slots[:, None] - jnp.arange(k.shape[-1]) < window
-    scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
-    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H).astype(q.dtype)

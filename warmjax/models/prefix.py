@@ -83,7 +83,7 @@ def _attention(
     seen = jnp.concatenate([jnp.broadcast_to(jnp.arange(S) < before, (T, S)), jnp.tril(jnp.ones((T, T), bool))], axis=1)
     if window is not None:
         seen &= at - places < window
-    weights = jnp.where(seen, jnp.concatenate(scores, axis=-1) * H**-0.5, ly.MASKED)
+    weights = jnp.where(seen, jnp.concatenate(scores, axis=-1) * H**-0.5, kv.MASKED)
     weights = jax.nn.softmax(weights, axis=-1).astype(v.dtype)
     heads = jnp.einsum('BKGTS,KSH->BTKGH', weights[..., :S], values.astype(v.dtype))
     heads += jnp.einsum('BKGTS,BSKH->BTKGH', weights[..., S:], v)
