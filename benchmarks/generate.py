@@ -3,7 +3,7 @@
     python -m benchmarks.generate --rounds=5
 
 The model is a random Llama of 33.6M parameters (hidden 512, 8 layers, 8 heads, 4 key-value heads, feed-forward 1,536,
-vocabulary 8,192), the same weights in float32 on both sides. Three cases, a line each in benchmarks/results.jsonl:
+vocabulary 8,192), the same weights in float32 on both sides. Four cases, a line each in benchmarks/results.jsonl:
 
     batch     16 prompts of 64 tokens, 128 new ones each, nobody stops: greedy and sampled at 0.8, against transformers
               in float32 and bfloat16 with a growing and a fixed cache; greedy tokens in float32 must be equal
@@ -11,12 +11,14 @@ vocabulary 8,192), the same weights in float32 on both sides. Three cases, a lin
               batches of 32 that last as long as their longest text; and how many of the slots' steps were used
     arms      8 prompts of 32 tokens asked of each of 6 adapters (rank 8, all linear maps), in one pass on 12 slots and
               in a pass for each on 2: as many texts of an arm under way, the base's weights read once instead of six
-              times. The model is wider (hidden 1,024, feed-forward 4,096: 138M), so that the base dominates
+              times. The model is wider (hidden 2,048, 4 layers, feed-forward 5,632: 222M), so that the base dominates
+    prefix    64 prompts of 128 tokens of which the first 100 are the same, computed once or for each; 16 new ones
 
 A text of `mixed` ends where its budget says, in both ways alike, since a random model's stop ids come at random.
 Compiling and a first run of each way are not counted.
 """
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -29,8 +31,9 @@ from benchmarks import results
 
 PACKAGES = ('jax', 'flax', 'numpy', 'torch', 'transformers')
 VOCABULARY, NEW = 8192, 128
+SMALL = {'width': 512, 'mlp_dim': 1536, 'num_layers': 8}
 OCCUPANCY = ('slot_occupancy', 'slot_occupancy_while_prompts_wait')
-CASES = ('batch', 'mixed', 'arms')
+CASES = ('batch', 'mixed', 'arms', 'prefix')
 
 flags.DEFINE_multi_enum('case', CASES, CASES, 'What to measure.')
 flags.DEFINE_integer('rounds', 5, 'Runs of each way; medians are reported.')
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> None:
     for case in flags.FLAGS.case:
         with tempfile.TemporaryDirectory(prefix='warmjax-generate-') as folder:
             about = results.about(PACKAGES)
-            what, ways, facts = {'batch': batch, 'mixed': mixed, 'arms': arms}[case](folder)
+            what, ways, facts = {'batch': batch, 'mixed': mixed, 'arms': arms, 'prefix': prefix}[case](folder)
             results.record({'what': what} | about | compare(ways, flags.FLAGS.rounds) | facts(), flags.FLAGS.append)
 
 
@@ -79,7 +82,7 @@ def ratios(tokens: Mapping[str, int], seconds: Mapping[str, list[float]], mine: 
     return [tokens[mine] / a / (tokens[other] / b) for a, b in zip(seconds[mine], seconds[other], strict=True)]
 
 
-def write_model(folder: str, width: int = 512, mlp_dim: int = 1536) -> dict:
+def write_model(folder: str, width: int, mlp_dim: int, num_layers: int) -> dict:
     """Writes a random Llama to the folder; returns it in torch, by dtype."""
     import torch
     import transformers
@@ -89,7 +92,7 @@ def write_model(folder: str, width: int = 512, mlp_dim: int = 1536) -> dict:
         vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=mlp_dim,
-        num_hidden_layers=8,
+        num_hidden_layers=num_layers,
         num_attention_heads=8,
         num_key_value_heads=4,
         max_position_embeddings=2048,
@@ -107,7 +110,7 @@ def write_model(folder: str, width: int = 512, mlp_dim: int = 1536) -> dict:
 
 def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """16 equal prompts, nobody stops."""
-    models = write_model(folder)
+    models = write_model(folder, **SMALL)
     prompts = np.random.default_rng(0).integers(1, VOCABULARY, (16, 64))
     ours = make_engine(
         folder, {}, slots=16, prefill_batch=16, buckets=(64,), cache_lengths=(96, 128, 160, 192), steps=32
@@ -134,7 +137,7 @@ def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
 
 def mixed(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """Prompts and texts of many lengths."""
-    models = write_model(folder)
+    models = write_model(folder, **SMALL)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(1, VOCABULARY, n) for n in rng.integers(16, 129, flags.FLAGS.prompts)]
     budgets = np.minimum(8 + rng.exponential(32, len(prompts)), NEW).astype(int)
@@ -157,7 +160,7 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict]]:
 
 def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """Six adapters at once, and one after the other."""
-    write_model(folder, width=1024, mlp_dim=4096)
+    write_model(folder, width=2048, mlp_dim=5632, num_layers=4)
     prompts = np.random.default_rng(0).integers(1, VOCABULARY, (8, 32))
     sizes = {'buckets': (32,), 'cache_lengths': (64,), 'steps': 32}
     adapters = make_adapters(folder, 6)
@@ -175,7 +178,32 @@ def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
         six = {id: tokens for name, asked in of_arm.items() for id, tokens in answer(apart[name], asked).items()}
         return {'share_of_texts_equal': float(np.mean([one[id] == six[id] for id in six]))}
 
-    return 'generate 32 tokens after 8 prompts of 32 for each of 6 adapters with a 138M Llama on CPU', ways, facts
+    return (
+        'generate 32 tokens after 8 prompts of 32 for each of 6 adapters with a 222M Llama in float32 on CPU',
+        ways,
+        facts,
+    )
+
+
+def prefix(folder: str) -> tuple[str, dict, Callable[[], dict]]:
+    """Prompts that begin alike."""
+    write_model(folder, **SMALL)
+    prompts = np.random.default_rng(0).integers(1, VOCABULARY, (64, 128))
+    prompts[:, :100] = prompts[0, :100]
+    asked = requests(prompts, 0.0, [16] * len(prompts))
+    sharing = [dataclasses.replace(request, prefix=100) for request in asked]
+    ours = make_engine(folder, {}, slots=16, prefill_batch=16, buckets=(32, 128), cache_lengths=(192,), steps=16)
+    ways = {
+        'warmjax beginning shared': lambda: count(answer(ours, sharing)),
+        'warmjax whole prompts': lambda: count(answer(ours, asked)),
+    }
+
+    def facts() -> dict:
+        shared, whole = answer(ours, sharing), answer(ours, asked)
+        return {'share_of_texts_equal': float(np.mean([shared[id] == whole[id] for id in whole]))}
+
+    what = 'generate 16 tokens after 64 prompts of 128, 100 of them shared, with a 33.6M Llama in float32 on CPU'
+    return what, ways, facts
 
 
 def make_engine(folder: str, adapters: Mapping, **sizes):
@@ -187,7 +215,7 @@ def make_engine(folder: str, adapters: Mapping, **sizes):
     from warmjax.models import hf_load
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
-    settings = EngineSettings(**sizes, cache_dtype='float32', refill=1, prefixes=0, logprobs=None)
+    settings = EngineSettings(**sizes, cache_dtype='float32', refill=1, prefixes=1, logprobs=None)
     return Engine(hf_load.load(folder, jnp.float32, mesh), settings, (), adapters, mesh)
 
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import strategies as st
 from tiny_engine import DRAWN, MAX_NEW, SMALL, STOP, drive, make_engine, make_requests, texts
 
+from warmjax.decode.engine import is_batch_invariant
 from warmjax.decode.requests import GREEDY, Request
 from warmjax.decode.sampling import row_key
 
@@ -66,6 +67,19 @@ def test_text_does_not_depend_on_order_neighbours_or_slots(engine, alone, chosen
     while not engine.is_idle:
         drive(engine, got)
     assert {id: text for id, text in got.items() if id in alone} == {f'r{i}': alone[f'r{i}'] for i in chosen}
+
+
+def test_with_one_cache_length_no_bit_of_the_scores_depends_on_neighbours_or_order(model):
+    engine = make_engine(model, dataclasses.replace(SMALL, cache_lengths=(20,), logprobs=3))
+    requests = make_requests(12)
+
+    def scores(asked: list) -> dict:
+        return {t.request.id: [s.logprob for s in t.scores] for ended in engine.run(asked) for t in ended}
+
+    alone = {id: found for request in requests for id, found in scores([request]).items()}
+    assert scores(requests) == scores(requests[::-1]) == alone
+    assert is_batch_invariant(jnp.float32, engine.settings)
+    assert not is_batch_invariant(jnp.bfloat16, engine.settings) and not is_batch_invariant(jnp.float32, SMALL)
 
 
 @pytest.mark.parametrize(
