@@ -8,6 +8,7 @@ for. A text depends on its request alone, not on slot, neighbours or order.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -75,6 +76,10 @@ class EngineSettings:
             raise ValueError('engine: ' + '; '.join(problems))
 
 
+_Group = tuple[int, tuple[str | None, tuple[int, ...]] | None]
+"""Prompts that are prefilled together: their bucket, and the adapter and tokens of what is shared."""
+
+
 @dataclasses.dataclass
 class _Staged:
     """Prompts that were prefilled, what came of it, and which rows still wait for a slot."""
@@ -138,7 +143,8 @@ class Engine:
             stepper, pairs = model.for_steps(self._resident.pairs, self._unroll)
         self._stepper, self._step_resident = stepper, dataclasses.replace(self._resident, pairs=pairs)
         self._stops = sharding.replicate(np.array(stop_ids, np.int32), mesh)
-        self._pending: collections.deque[Request] = collections.deque()
+        self._pending: dict[_Group, collections.deque[tuple[int, Request]]] = {}
+        self._arrivals = itertools.count()
         self._known: set[str] = set()
         self._cancelled: set[str] = set()
         self._prefixes: collections.OrderedDict[tuple, Slots] = collections.OrderedDict()
@@ -173,7 +179,7 @@ class Engine:
         if request.id in self._known:
             raise ValueError(f'request {request.id}: expected an id that is not under way; give another')
         self._known.add(request.id)
-        self._pending.append(request)
+        self._pending.setdefault(self._group(request), collections.deque()).append((next(self._arrivals), request))
 
     def check(self, request: Request) -> None:
         """Raises ValueError for what `submit` would refuse, whatever is under way."""
@@ -254,9 +260,12 @@ class Engine:
 
     def _drop_pending(self) -> list[Output]:
         """Takes cancelled requests out of the queue and out of what waits for a slot."""
-        dropped = [request for request in self._pending if request.id in self._cancelled]
-        if dropped:
-            self._pending = collections.deque(r for r in self._pending if r.id not in self._cancelled)
+        if not self._cancelled:
+            return []
+        dropped = []
+        for group, queue in list(self._pending.items()):
+            dropped += [request for _, request in queue if request.id in self._cancelled]
+            self._keep(group, collections.deque(item for item in queue if item[1].id not in self._cancelled))
         for staged in self._staged:
             for row in staged.waiting:
                 if staged.is_read and staged.requests[row].id in self._cancelled:
@@ -365,10 +374,10 @@ class Engine:
         """Sends a prefill off: the first prompt that waits, and others of its bucket."""
         if not self._pending:
             return False
-        group = self._group(self._pending[0])
-        chosen = [r for r in self._pending if self._group(r) == group][: self.settings.prefill_batch]
-        taken = {request.id for request in chosen}
-        self._pending = collections.deque(r for r in self._pending if r.id not in taken)
+        group = min(self._pending, key=lambda group: self._pending[group][0][0])
+        queue = self._pending[group]
+        chosen = [queue.popleft()[1] for _ in range(min(self.settings.prefill_batch, len(queue)))]
+        self._keep(group, queue)
         needs = sampling.needs([request.sampling for request in chosen])
         bucket, shared = group
         prompts = self._prompts(chosen, bucket, 0 if shared is None else len(shared[1]))
@@ -387,7 +396,14 @@ class Engine:
             self._model, self._resident, prompts, self._stops, needs, self.settings.logprobs, dtype, self._unroll
         )
 
-    def _group(self, request: Request) -> tuple[int, tuple[str | None, tuple[int, ...]] | None]:
+    def _keep(self, group: _Group, queue: collections.deque) -> None:
+        """Keeps what is left of a group's queue; groups without a request go, as there can be any number."""
+        if queue:
+            self._pending[group] = queue
+        else:
+            del self._pending[group]
+
+    def _group(self, request: Request) -> _Group:
         """Tells which prompts are prefilled together: those of a bucket, and of a shared beginning where that helps.
 
         It helps where what is left falls into a smaller bucket; adapters compute the same beginning differently.
