@@ -121,26 +121,25 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def put_batch(
-    batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0, size: int | None = None
-) -> dict[str, jax.Array]:
-    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole.
+def put_batch(batch: Any, mesh: Mesh, batch_axis: int = 0, size: int | None = None) -> Any:
+    """Lays a tree of host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole.
 
     Args:
         size: length of the whole batch axis, of which the arrays hold this process's `local_rows`; None where the
             arrays are whole.
     """
     axes = (None,) * batch_axis + ('batch',)
-    placed = {}
-    for name, x in batch.items():
+
+    def put(path: tuple, x: np.ndarray) -> jax.Array:
+        where = f'batch {jax.tree_util.keystr(path, simple=True, separator=".")!r}'
         shape = list(x.shape)
         shape[batch_axis] = size or shape[batch_axis]
-        layout = named(mesh, axes + (None,) * (x.ndim - len(axes)), shape, f'batch {name!r}')
+        layout = named(mesh, axes + (None,) * (x.ndim - len(axes)), shape, where)
         if size is None:
-            placed[name] = jax.device_put(x, layout)
-        else:
-            placed[name] = jax.make_array_from_process_local_data(layout, x, tuple(shape))
-    return placed
+            return jax.device_put(x, layout)
+        return jax.make_array_from_process_local_data(layout, x, tuple(shape))
+
+    return jax.tree_util.tree_map_with_path(put, batch)
 
 
 def local_rows(mesh: Mesh, size: int) -> list[int]:

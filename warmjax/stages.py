@@ -19,6 +19,7 @@ from etils import epath
 
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
+from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner, tasks
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
@@ -148,12 +149,19 @@ def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    mesh = sharding.make_mesh(setup.mesh)
+    # Every process has the whole model on its own devices, and a share of the prompts.
+    mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)
     counts = answers.run(jobs, workdir / 'generations.jsonl')
-    return counts | {'jobs': len(jobs), 'chat_template_sha256': chatter.template_digest}
+    return counts | {
+        'jobs': len(jobs),
+        'chat_template_sha256': chatter.template_digest,
+        'texts_independent_of_batch': engine.is_batch_invariant(
+            experiment.DTYPES[setup.model.dtype], setup.generation.engine
+        ),
+    }
 
 
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:

@@ -139,6 +139,16 @@ def test_linear_map_without_adapters_multiplies_by_its_kernel():
     np.testing.assert_allclose(linear(jnp.asarray(x)), x @ np.asarray(linear.kernel[...]).T, atol=1e-5)
 
 
+def test_mask_says_which_columns_of_an_adapter_are_a_rows_own():
+    rngs = nnx.Rngs(0)
+    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, rngs), 1)
+    x, a, b = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((2, 3, 5), (5, 4), (4, 7)))
+    mask = np.array([[True, True, False, False], [False, False, False, True]])
+    (got,) = ly.project(x, (linear,), {'q_proj': {'a': jnp.asarray(a), 'b': jnp.asarray(b), 'mask': mask}}, None)
+    for row, own in enumerate(mask):
+        np.testing.assert_allclose(got[row], linear(x[row]) + x[row] @ a[:, own] @ b[own], atol=1e-5)
+
+
 def test_dropout_drops_its_share_keeps_the_mean_and_differs_by_input():
     x = jnp.ones((100, 100))
     dropout = ly.Dropout(jax.random.key(0), 0.25)

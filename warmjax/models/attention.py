@@ -1,4 +1,4 @@
-"""Attention of whole rows by the best kernel of the platform, and of one token a row over a cache.
+"""Attention of whole rows by the best kernel of the platform.
 
 A kernel takes queries [B, T, N, H], keys and values [B, T, K, H], segment ids [B, T] and a window (an int, or None) and
 returns [B, T, N, H]. All of them compute this mask, causal within a segment and its window:
@@ -114,24 +114,6 @@ def _splash(q, k, v, segment_ids, window: int | None, interpret: bool) -> Float[
     )
     q, k, v = (x.swapaxes(1, 2) for x in (q * H**-0.5, k, v))
     return jax.vmap(kernel)(q, k, v, splash.SegmentIds(segment_ids, segment_ids)).swapaxes(1, 2)
-
-
-def cached_attention(
-    q: Float[Array, 'B N H'],
-    k: Float[Array, 'B K H S'],
-    v: Float[Array, 'B K S H'],
-    seen: Bool[Array, 'B S'],
-    slot: Int[Array, ''],
-    window: Int[Array, ''] | None,
-) -> Float[Array, 'B N H']:
-    """Attention of one new token a row, in `slot`, over the slots of a cache that it may see and its window reaches."""
-    B, N, H = q.shape
-    K = k.shape[1]
-    if window is not None:
-        seen &= slot - jnp.arange(k.shape[-1]) < window
-    scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
-    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H)
 
 
 def _seen(segment_ids: Int[Array, 'B T'], window: int | None) -> Bool[Array, 'B T T']:

@@ -14,9 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
-from warmjax.models.attention import cached_attention, self_attention
-from warmjax.models.cache import Cache, write
-from warmjax.models.decoder import REMAT, LayerStates, Remat, StackedAdapters, split_layers, step_layers
+from warmjax.models.attention import self_attention
+from warmjax.models.cache import Cache, attend, write
+from warmjax.models.decoder import REMAT, Remat, StackedAdapters, step_layers, unroll_layers
 from warmjax.sharding import constrain
 
 
@@ -34,6 +34,15 @@ class GPT2Spec:
     max_length: int
     norm_eps: float
     tied: bool
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.num_heads
+
+    @property
+    def num_positions(self) -> int:
+        """How many positions a text can have."""
+        return self.max_length
 
     @property
     def num_matmul_params(self) -> int:
@@ -142,12 +151,12 @@ class Layers(nnx.Module):
         x = constrain(self._output(x, self_attention(q, k, v, segment_ids, None, None)), 'batch', None, None)
         return x, (k, v)
 
-    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slot, adapters):
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self._project(x)
-        keys, values = write(keys, values, k, v, slot, layer)
+        keys, values = write(keys, values, k, v, slots, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        return self._output(x, cached_attention(q, *mine, seen, slot, window)), keys, values
+        return self._output(x, attend(q, *mine, seen, slots, window)), keys, values
 
     def _project(self, x: Float[Array, '... D']) -> list[Array]:
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
@@ -198,18 +207,18 @@ class GPT2(nnx.Module):
         return self.ln_f(x), kv
 
     def step(
-        self, tokens: Int[Array, 'B'], cache: Cache, layers: LayerStates, adapters: StackedAdapters | tuple
+        self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
     ) -> tuple[Float[Array, 'B D'], Cache]:
         """Computes one token a row and adds it to the cache."""
-        x = self.wte[...][tokens] + self.wpe[...][cache.positions()]
-        rest = {'seen': cache.seen(), 'slot': cache.next_slot}
-        x, cache = step_layers(self.layers, x, cache, layers, None, adapters, rest)
+        x = self.wte[...][tokens] + self.wpe[...][cache.lengths]
+        rest = {'seen': cache.seen(), 'slots': cache.lengths}
+        x, cache = step_layers(self.layers, x, cache, None, adapters, rest)
         return self.ln_f(x), cache
 
-    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, StackedAdapters | tuple]:
-        """Prepares the layers for `step`, outside its loop."""
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple['GPT2', StackedAdapters | tuple]:
+        """Prepares the model for `step`, once and outside jit."""
         _refuse(adapters, None)
-        return split_layers(self.layers, adapters, unroll)
+        return unroll_layers(self, adapters) if unroll else (self, {})
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""

@@ -17,15 +17,16 @@ from jaxtyping import Array, Float, Int
 from warmjax.models.spec import Spec
 
 Adapter = Mapping[str, Array]
-"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R."""
+"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R. Where several
+adapters lie side by side along R, `mask` [B, R] says which columns are a row's own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
     """Dropout on the input of adapters. `key` is this layer's; linear maps that share an input share its dropout.
 
-    What is dropped is a hash of the key and an entry's place in the whole array, so it is the same on any mesh, is
-    computed where it is used instead of being stored for the backward pass, and costs a tenth of jax.random's bits.
+    What is dropped is a hash of the key and an entry's place in the whole array, so it is the same on any mesh, and is
+    computed where it is used instead of being stored for the backward pass.
     """
 
     key: Array
@@ -66,13 +67,19 @@ class Linear(nnx.Module):
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
+        self.kernel_axes = 'OI'
         self.kernel = param(rngs, (layers, *dims[::-1]), ('layers', *axes[::-1]), dtype, dims[0] ** -0.5)
         if bias:
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
     def __call__(self, x: Float[Array, '... I']) -> Float[Array, '... O']:
-        y = jnp.einsum('...I,OI->...O', x, self.kernel[...])
+        y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
         return y + self.bias[...] if hasattr(self, 'bias') else y
+
+    def turn(self) -> None:
+        """Turns the kernel of a single layer from [out, in] to [in, out]."""
+        self.kernel = self.kernel.replace(self.kernel[...].T)
+        self.kernel_axes = 'IO'
 
 
 def project(
@@ -90,6 +97,8 @@ def project(
         ends = np.cumsum([part.shape[-1] for part in a])
         narrow = jnp.split(x @ jnp.concatenate(a, axis=-1), ends[:-1], axis=-1)
         for name, part in zip(adapted, narrow, strict=True):
+            if 'mask' in adapters[name]:
+                part = jnp.where(jnp.expand_dims(adapters[name]['mask'], range(1, x.ndim - 1)), part, 0)
             outputs[name] += part @ adapters[name]['b'].astype(x.dtype)
     return list(outputs.values())
 
