@@ -18,6 +18,7 @@ from warmjax.lora import adapters, peft_format
 from warmjax.lora.adapters import LoraSettings
 from warmjax.models import hf_load, hf_save
 from warmjax.models import spec as specs
+from warmjax.models.attention import self_attention
 from warmjax.models.layers import LINEARS, rotary_angles
 
 LENGTH = 40
