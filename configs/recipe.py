@@ -34,14 +34,19 @@ def base() -> ConfigDict:
             'train': {
                 'max_length': 1024,
                 'truncation_side': 'right',  # not stated
-                'batch_size': 16,
-                'micro_batch': 4,
+                'batch_size': 16,  # conversations
+                'packing': True,  # not stated; changes speed, not results
+                'micro_batch': 4,  # rows
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
                 'seed': 0,
-                'remat': True,
+                'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,
                 'checkpoint_every': 50,  # optimizer steps
+                'checkpoint_minutes': 10.0,
+                'divergence': 10.0,  # times the median loss of the last 50 steps; 0 to go on whatever comes
+                'peak_tflops': 0.0,  # 0: the datasheet's
+                'profile': (),  # first and last step, as (10, 15)
                 'lora': {
                     'rank': 8,
                     'alpha': 16.0,
@@ -62,12 +67,23 @@ def base() -> ConfigDict:
             },
             'evaluation': {'main_epoch': 2.0, 'curve_questions': 0, 'samples': 1},
             'generation': {
-                'temperature': 0.8,
+                'sampling': {'temperature': 0.8, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.0},
                 'max_new_tokens': 300,
-                'batch_size': 64,
-                'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
                 'too_long': 'error',  # or 'drop' or 'cut' prompts longer than the largest bucket
+                'adapters': 32,  # on the device at once
                 'seed': 0,
+                'engine': {
+                    'slots': 64,
+                    'prefill_batch': 8,
+                    'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
+                    'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text; one length makes texts
+                    # independent of their neighbours to the last bit where the backend allows it at all
+                    'cache_dtype': 'float32',
+                    'steps': 16,
+                    'refill': 1,
+                    'prefixes': 16,  # shared beginnings of prompts kept on the device; 0 computes every prompt whole
+                    'logprobs': None,
+                },
             },
             'warmth': {
                 'checkpoint': config_dict.placeholder(str),  # the language model that measures

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
         from warmjax import experiment, records, runs
         from warmjax.data import batches, chat, viewer
         from warmjax.models import hf_files
+        from warmjax.train import lora
 
         workdir = epath.Path(flags.FLAGS.workdir)
         setup = experiment.from_config(flags.FLAGS.config, workdir)
@@ -33,8 +34,8 @@ def main(argv: list[str]) -> None:
         conversations = [pair.turns for pair in pairs]
         chatter, train = chat.load(hf_files.locate(setup.model.checkpoint), setup.model.date), setup.train
         encoded = batches.encode(conversations, chatter, train.max_length, train.truncation_side)
-        data = batches.dataset(encoded.rows, train.batch_size, train.micro_batch, train.seed, train.epochs)
-        first = [data[i] for i in range(min(flags.FLAGS.batches, len(data)))]
+        arrays = lora.make_batches(encoded, train).arrays(range(train.micro_batch))
+        first = [arrays[i] for i in range(min(flags.FLAGS.batches, len(arrays)))]
         rows = [row for batch in first for row in viewer.rows_of(batch, conversations, chatter)]
         viewer.print_rows(rich.console.Console(), rows, encoded.counts)
         page = workdir / f'batches_{arm.name}.html'

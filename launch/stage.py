@@ -1,12 +1,14 @@
 """What all launchers share: the flags, the dry run, and how a user's error is shown. No logic of any stage."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -30,6 +32,7 @@ def launch(names: Sequence[str] | None, doc: str, imports_csv: bool = False) -> 
     flags.DEFINE_bool(
         'dry_run', False, 'Print the resolved config, its difference from the file, and what would run; do nothing.'
     )
+    define_process_flags()
     if imports_csv:
         flags.DEFINE_string('import_csv', None, 'Folder of CSV files to analyse instead of a run of this package.')
     run(lambda argv: main(argv, names, flags.FLAGS.import_csv if imports_csv else None), doc)
@@ -52,6 +55,75 @@ def define_run_flags() -> None:
     )
 
 
+def define_process_flags() -> None:
+    """Defines the flags of a run of several processes, one a host."""
+    flags.DEFINE_string(
+        'coordinator',
+        None,
+        'Address of the first process, HOST:PORT, where a run has several and neither TPU nor Slurm tell of them.',
+    )
+    flags.DEFINE_integer('num_processes', None, 'How many processes the run has, one a host.', lower_bound=1)
+    flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.', lower_bound=0)
+    flags.DEFINE_integer('connect_seconds', 50, 'How long processes wait for each other at the start.', lower_bound=1)
+
+
+def connect(environment: Mapping[str, str]) -> None:
+    """Joins the processes of a run before any device is touched, and says what each of them sees.
+
+    Ends the process if not all of them come within --connect_seconds.
+
+    Raises:
+        RuntimeError: the processes cannot be found, or jax sees another number of them than flags or environment say.
+    """
+    given = flags.FLAGS
+    expected = given.num_processes or num_hosts(environment)
+    if expected == 1 and not given.coordinator:
+        return
+    import jax
+
+    from warmjax import progress, runs
+
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    patience = threading.Timer(given.connect_seconds, _give_up, (expected, given.connect_seconds))
+    patience.start()
+    try:
+        jax.distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    except ValueError as error:
+        raise RuntimeError(
+            f'start-up: expected to find {expected} processes, got {error}; give --coordinator, --num_processes and '
+            '--process_id'
+        ) from None
+    finally:
+        patience.cancel()
+    if jax.process_count() != expected:
+        raise RuntimeError(
+            f'start-up: expected {expected} processes, as flags or environment say, got {jax.process_count()}; start '
+            'the same command on every host'
+        )
+    kind, versions = jax.local_devices()[0].device_kind, runs.versions()
+    progress.say(
+        f'process {jax.process_index()} of {jax.process_count()}: {jax.local_device_count()} of {jax.device_count()} '
+        f'devices ({kind}); ' + ', '.join(f'{name} {versions[name]}' for name in ('jax', 'flax', 'warmjax'))
+    )
+
+
+def _give_up(expected: int, seconds: int) -> None:
+    """Ends a process that waits in vain for others; jax itself would end it later, and with a stack trace."""
+    message = (
+        f'error: start-up: expected {expected} processes within {seconds} s, but not all of them came; start the same '
+        'command on every host, and give --coordinator, --num_processes and --process_id where neither TPU nor Slurm '
+        'tell of them'
+    )
+    print(message, file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def num_hosts(environment: Mapping[str, str]) -> int:
+    """Returns how many hosts the environment of a TPU slice or a Slurm job tells of."""
+    names = [name for name in environment.get('TPU_WORKER_HOSTNAMES', '').split(',') if name]
+    return max(len(names), int(environment.get('SLURM_NTASKS', '1')))
+
+
 def run(main: Callable[[list[str]], None], doc: str) -> None:
     """Runs a launcher's main; `doc` is its --help."""
     sys.modules['__main__'].__doc__ = doc
@@ -71,6 +143,7 @@ def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | Non
     require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
     prepare()
     with explained():
+        connect(os.environ)
         from warmjax import experiment, settings, stages
 
         if import_csv:
@@ -147,6 +220,11 @@ def explained() -> Iterator[None]:
         if not trace.tb_frame.f_globals.get('__name__', '').startswith(('warmjax', 'launch')):
             raise
         print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f'error: {error.strerror}; what was done before is kept', file=sys.stderr)
         sys.exit(2)
 
 

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from warmjax.data import chat
+from warmjax.train import preemption
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -22,7 +23,7 @@ KILLED_ONCE = {
     'train': ('train/warm/metrics.jsonl', 4),
     'generate': ('generations.jsonl', 60),
 }
-"""Stage → the file that says that it is under way, and at how many lines the run is killed."""
+"""Stage → the file that says that it is under way, and at how many lines the run is killed; in training it is asked."""
 
 
 @pytest.fixture(scope='module')
@@ -33,8 +34,10 @@ def uninterrupted(tmp_path_factory) -> pathlib.Path:
 
 
 def test_killed_run_ends_in_the_same_numbers(uninterrupted, tmp_path):
-    for file, lines in KILLED_ONCE.values():
-        kill_when(start(tmp_path), tmp_path / file, lines)
+    for stage, (file, lines) in KILLED_ONCE.items():
+        asked = signal.SIGTERM if stage == 'train' else signal.SIGKILL
+        code = kill_when(start(tmp_path), tmp_path / file, lines, asked)
+        assert code == (preemption.EXIT_CODE if stage == 'train' else -signal.SIGKILL)
     assert start(tmp_path).wait() == 0
     assert numbers(tmp_path) == numbers(uninterrupted)
 
@@ -74,15 +77,16 @@ def start(workdir: pathlib.Path, *overrides: str) -> subprocess.Popen:
     )
 
 
-def kill_when(process: subprocess.Popen, file: pathlib.Path, lines: int) -> None:
-    """Waits until a file has that many lines, then kills the process with SIGKILL."""
+def kill_when(process: subprocess.Popen, file: pathlib.Path, lines: int, asked: signal.Signals) -> int:
+    """Waits until a file has that many lines, then sends the process a signal and returns its exit code."""
     deadline = time.monotonic() + 300
     while not file.exists() or file.read_bytes().count(b'\n') < lines:
         assert process.poll() is None, f'the run ended before it could be killed: {process.stderr.read()}'
         assert time.monotonic() < deadline, f'{file} did not come'
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(asked)
     process.communicate()
+    return process.returncode
 
 
 def numbers(workdir: pathlib.Path) -> dict[str, bytes]:

@@ -89,7 +89,7 @@ def load(folder: pathlib.Path, mesh: jax.sharding.Mesh | None = None) -> Decoder
 
 @jax.jit
 def _logits(model, tokens, positions, segment_ids, adapters):
-    return model.logits(model(tokens, positions, segment_ids, adapters, None, False)[0])
+    return model.logits(model(tokens, positions, segment_ids, adapters, None, 'none')[0])
 
 
 def logits(model: Decoder, tokens, positions=None, segment_ids=None, adapters=None) -> np.ndarray:

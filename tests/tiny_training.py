@@ -91,12 +91,13 @@ class Trainer:
         self.mesh = mesh
         self.start = init_state(adapters.init(model, LORA, 0, mesh), optimizer, 0, mesh)
         self.restart(seed=0)
-        self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, False, 1), self.start)
+        self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, 'names', 1), self.start)
 
     def restart(self, seed: int) -> None:
         """Goes back to the state before the first step, with the randomness of another seed."""
         fresh = jax.tree.map(lambda x: x.copy(), self.start)
-        self.state = fresh._replace(key=jax.device_put(jax.random.key(seed), self.start.key.sharding))
+        key = jax.jit(lambda: jax.random.key(seed), out_shardings=self.start.key.sharding)()
+        self.state = fresh._replace(key=key)
 
     def bind(self, trainable, frozen):
         return nnx.merge(self.graphdef, frozen), adapters.scaled(trainable, LORA.scale)

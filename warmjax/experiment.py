@@ -10,9 +10,9 @@ from etils import epath
 
 from warmjax import settings
 from warmjax.data.sampling import DrawSettings
-from warmjax.decode.engine import DecodeSettings
 from warmjax.evals.judge import JudgeSettings
 from warmjax.evals.prompts import PromptSettings
+from warmjax.evals.runner import GenerationSettings
 from warmjax.evals.tasks import TaskSettings
 from warmjax.records import Turn
 from warmjax.report.page import ReportSettings
@@ -114,7 +114,7 @@ class Experiment:
     tasks: tuple[TaskSettings, ...]
     prompts: PromptSettings
     evaluation: EvaluationSettings
-    generation: DecodeSettings
+    generation: GenerationSettings
     warmth: WarmthSettings
     judge: JudgeSettings
     analysis: AnalysisSettings

@@ -123,7 +123,11 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(
-    workdir: epath.PathLike, name: str, config: Mapping[str, Any], inputs: Mapping[str, epath.PathLike]
+    workdir: epath.PathLike,
+    name: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, epath.PathLike],
+    is_writer: bool = True,
 ) -> Iterator[Stage]:
     """Opens a stage; its manifest says `done` once the block has ended without an exception.
 
@@ -138,6 +142,7 @@ def stage(
         name: the stage; its manifest is `manifests/<name>.json`.
         config: plain JSON of everything that the stage's result depends on, seeds included.
         inputs: the files and folders it reads.
+        is_writer: False in all processes of a run but one.
 
     Raises:
         FileNotFoundError: an input does not exist.
@@ -159,7 +164,7 @@ def stage(
         return
     spent = 0.0 if before is None else before['wall_seconds']
     manifest |= {'versions': versions(), 'counts': {}, 'wall_seconds': spent, 'status': 'running', 'started': _now()}
-    if before is None:
+    if before is None and is_writer:
         _write_manifest(path, manifest)
     current = Stage(name, is_done=False)
     started = time.monotonic()
@@ -167,7 +172,8 @@ def stage(
         yield current
         manifest |= {'counts': current.counts, 'status': 'done', 'finished': _now()}
     finally:
-        _write_manifest(path, manifest | {'wall_seconds': round(spent + time.monotonic() - started, 2)})
+        if is_writer:
+            _write_manifest(path, manifest | {'wall_seconds': round(spent + time.monotonic() - started, 2)})
 
 
 def read_manifest(workdir: epath.PathLike, name: str) -> dict[str, Any] | None:

@@ -121,10 +121,33 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_axis: int = 0) -> dict[str, jax.Array]:
-    """Lays host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole."""
+def put_batch(batch: Any, mesh: Mesh, batch_axis: int = 0, size: int | None = None) -> Any:
+    """Lays a tree of host arrays out over the mesh, their `batch_axis` cut over `data` and `fsdp`, the others whole.
+
+    Args:
+        size: length of the whole batch axis, of which the arrays hold this process's `local_rows`; None where the
+            arrays are whole.
+    """
     axes = (None,) * batch_axis + ('batch',)
-    return {
-        name: jax.device_put(x, named(mesh, axes + (None,) * (x.ndim - len(axes)), x.shape, f'batch {name!r}'))
-        for name, x in batch.items()
-    }
+
+    def put(path: tuple, x: np.ndarray) -> jax.Array:
+        where = f'batch {jax.tree_util.keystr(path, simple=True, separator=".")!r}'
+        shape = list(x.shape)
+        shape[batch_axis] = size or shape[batch_axis]
+        layout = named(mesh, axes + (None,) * (x.ndim - len(axes)), shape, where)
+        if size is None:
+            return jax.device_put(x, layout)
+        return jax.make_array_from_process_local_data(layout, x, tuple(shape))
+
+    return jax.tree_util.tree_map_with_path(put, batch)
+
+
+def local_rows(mesh: Mesh, size: int) -> list[int]:
+    """Returns which rows of a batch of `size` lie on this process's devices.
+
+    Raises:
+        ValueError: the mesh does not divide the batch.
+    """
+    layout = named(mesh, ('batch',), (size,), 'batch')
+    parts = layout.addressable_devices_indices_map((size,)).values()
+    return sorted({i for (part,) in parts for i in range(size)[part]})

@@ -8,6 +8,7 @@
 A stage has one unit of work or several (a style, an arm); each unit has a manifest and is skipped once it is done.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from etils import epath
 
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
+from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner, tasks
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
@@ -74,12 +76,19 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
         RuntimeError: another process works there.
         ValueError: the workdir was begun with another config, or a file in it is wrong.
     """
-    workdir = Path(workdir)
-    with runs.lock(workdir):
+    workdir, is_writer = Path(workdir), not jax.distributed.is_initialized() or jax.process_index() == 0
+    stages = list(stages)
+    if jax.distributed.is_initialized() and jax.process_count() > 1 and {stage.name for stage in stages} != {'train'}:
+        raise ValueError(
+            f'expected the stage train alone in a run of {jax.process_count()} processes, got '
+            f'{", ".join(stage.name for stage in stages)}; run the others in one process'
+        )
+    with runs.lock(workdir) if is_writer else contextlib.nullcontext():
         for stage in stages:
             for unit in stage.units(setup):
                 config = {name: settings.plain(_section(setup, name)) for name in stage.sections}
-                with runs.stage(workdir, stage.manifest(unit), config, stage.inputs(setup, workdir, unit)) as work:
+                inputs = stage.inputs(setup, workdir, unit)
+                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer) as work:
                     title = f'{stage.name} {unit}'.strip()
                     if work.is_done:
                         progress.say(f'{title}: done before')
@@ -140,12 +149,19 @@ def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    mesh = sharding.make_mesh(setup.mesh)
+    # Every process has the whole model on its own devices, and a share of the prompts.
+    mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)
     counts = answers.run(jobs, workdir / 'generations.jsonl')
-    return counts | {'jobs': len(jobs), 'chat_template_sha256': chatter.template_digest}
+    return counts | {
+        'jobs': len(jobs),
+        'chat_template_sha256': chatter.template_digest,
+        'texts_independent_of_batch': engine.is_batch_invariant(
+            experiment.DTYPES[setup.model.dtype], setup.generation.engine
+        ),
+    }
 
 
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:

@@ -19,7 +19,8 @@ from jax.sharding import Mesh
 
 from warmjax import sharding
 from warmjax.data import chat
-from warmjax.decode import engine
+from warmjax.decode.engine import Engine, EngineSettings
+from warmjax.decode.requests import GREEDY, Request
 from warmjax.decode.sampling import row_key
 from warmjax.models import families, hf_load, released
 from warmjax.models.families import Model
@@ -234,7 +235,7 @@ def _logits(model: Model, rows: list[list[int]], mesh: Mesh) -> list[np.ndarray]
     def compute(model, tokens, lengths):
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         segments = (positions < lengths[:, None]).astype(jnp.int32)
-        return model.logits(model(tokens, positions, segments, {}, None, False)[0])
+        return model.logits(model(tokens, positions, segments, {}, None, 'none')[0])
 
     logits = np.asarray(compute(model, **batch))
     return [logits[i, : len(row)] for i, row in enumerate(rows)]
@@ -242,7 +243,21 @@ def _logits(model: Model, rows: list[list[int]], mesh: Mesh) -> list[np.ndarray]
 
 def _continuations(model: Model, rows: list[list[int]], mesh: Mesh) -> list[list[int]]:
     prompts = [row[: _prompt_length(row)] for row in rows]
-    bucket = max(map(len, prompts))
-    how = engine.DecodeSettings(0.0, MAX_NEW, _batch_size(rows, mesh), (bucket,), 'error', 0)
-    requests = [engine.Request(str(i), prompt, row_key(0, str(i), 0)) for i, prompt in enumerate(prompts)]
-    return [text.tokens for text in engine.generate(model, {}, bucket, requests, how, (), mesh)]
+    longest = max(map(len, prompts))
+    rows = _batch_size(prompts, mesh)
+    how = EngineSettings(
+        slots=rows,
+        prefill_batch=rows,
+        buckets=(longest,),
+        cache_lengths=(longest + MAX_NEW,),
+        cache_dtype=jax.tree.leaves(model)[0].dtype.name,
+        steps=MAX_NEW,
+        refill=1,
+        prefixes=0,
+        logprobs=None,
+    )
+    asked = [
+        Request(str(i), prompt, row_key(0, str(i), 0), GREEDY, MAX_NEW, None, 0) for i, prompt in enumerate(prompts)
+    ]
+    texts = {text.request.id: text.tokens for ended in Engine(model, how, (), {}, mesh).run(asked) for text in ended}
+    return [texts[request.id] for request in asked]

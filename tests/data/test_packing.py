@@ -6,7 +6,7 @@ import tiny_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmjax.data import batches, packing
+from warmjax.data import packing
 from warmjax.data.chat import Encoded
 from warmjax.models import decoder, spec
 from warmjax.train.objective import loss_sum
@@ -61,14 +61,6 @@ def test_a_sequence_goes_into_the_first_row_with_room():
     assert [row['tokens'][[0, 20]].tolist() for row in rows] == [[0, 200], [100, 300]]
 
 
-def test_packed_rows_are_rows_of_the_training_batches():
-    (row,) = packing.pack([sequence(1, 5)], 8)
-    plain = batches._row(*(getattr(sequence(1, 5), name) for name in ('tokens', 'trained')), 8)
-    assert {name: (array.shape, array.dtype) for name, array in row.items()} == {
-        name: (array.shape, array.dtype) for name, array in plain.items()
-    }
-
-
 @pytest.mark.parametrize('lengths', [(9, 5, 12, 3, 2), (20, 4), (2, 2, 2)])
 def test_loss_of_packed_rows_equals_loss_of_separate_rows(lengths):
     sizes = tiny_llama.SIZES | {'model_type': 'llama', 'hidden_act': 'silu'}
@@ -81,7 +73,7 @@ def test_loss_of_packed_rows_equals_loss_of_separate_rows(lengths):
 
     @jax.jit
     def loss(rows):
-        return loss_sum(model, {}, rows, None, remat=False, logit_chunks=1)
+        return loss_sum(model, {}, rows, None, remat='none', logit_chunks=1)
 
     def stacked(rows):
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

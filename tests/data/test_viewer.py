@@ -29,8 +29,8 @@ def chat() -> ChatTokenizer:
 @pytest.fixture
 def rows(chat) -> list[viewer.ShownRow]:
     encoded = batches.encode(CONVERSATIONS, chat, 60, 'right')
-    batch = {name: np.stack([row[name] for row in encoded.rows])[None] for name in encoded.rows[0]}
-    return viewer.rows_of(batch, CONVERSATIONS, chat)
+    apart = [packing.make_row([sequence], 60) for sequence in encoded.sequences]
+    return viewer.rows_of({name: np.stack([row[name] for row in apart]) for name in apart[0]}, CONVERSATIONS, chat)
 
 
 def text(tokens) -> str:

@@ -1,31 +1,27 @@
-import random
+import dataclasses
+import itertools
 
+import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_engine
 import tiny_llama
 import tokenizers
 import torch
+from hypothesis import strategies as st
+from tiny_engine import DRAWN, MAX_NEW, SMALL, STOP, drive, make_engine, make_requests, texts
 
-from warmjax import sharding
-from warmjax.decode import engine
-from warmjax.decode.engine import DecodeSettings, Request
+from warmjax.decode.engine import is_batch_invariant
+from warmjax.decode.requests import GREEDY, Request
 from warmjax.decode.sampling import row_key
-
-BUCKETS = (4, 8)
-STOP = (2, 5, 40)
-
-
-def settings(**changes) -> DecodeSettings:
-    values = {'temperature': 0.8, 'max_new_tokens': 12, 'batch_size': 8, 'buckets': BUCKETS, 'seed': 0}
-    return DecodeSettings(**{'too_long': 'error'} | values | changes)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tiny')
-    # 0.12: flat enough for sampling to matter, 88 entries to divide by two devices.
-    tiny_llama.save(folder, vocab_size=88, initializer_range=0.12)
+    tiny_llama.save(folder, **tiny_engine.SIZES)
     return folder
 
 
@@ -34,138 +30,294 @@ def model(folder):
     return tiny_llama.load(folder)
 
 
-def make_requests(count: int, seed: int = 0) -> list[Request]:
-    """Prompts of 1 to 8 tokens, each with randomness of its own."""
-    rng = np.random.default_rng(seed)
-    prompts = [rng.integers(6, 88, rng.integers(1, 9)).tolist() for _ in range(count)]
-    return [Request(f'r{i}', tokens, row_key(0, f'r{i}', 0)) for i, tokens in enumerate(prompts)]
-
-
-def complete(model, requests, how, mesh=None, stop=STOP) -> dict[str, tuple[list[int], bool]]:
-    mesh = mesh or tiny_llama.make_mesh()
-    adapters = sharding.replicate({}, mesh)
-    return {
-        c.request.id: (c.tokens, c.stopped)
-        for bucket, batch in engine.batches(requests, how)
-        for c in engine.generate(model, adapters, bucket, batch, how, stop, mesh)
-    }
+@pytest.fixture(scope='module')
+def engine(model):
+    return make_engine(model)
 
 
 @pytest.fixture(scope='module')
-def texts(model):
-    return complete(model, make_requests(20), settings())
+def alone(engine):
+    """The text of each of 20 requests when nothing else is asked."""
+    return {id: text for request in make_requests(20) for id, text in texts(engine, [request]).items()}
 
 
-def test_texts_are_not_trivial(texts):
+def test_texts_are_not_trivial(alone):
     """What the tests below compare: texts that stop and that do not, hardly any two alike."""
-    assert {stopped for _, stopped in texts.values()} == {True, False}
-    assert len({tuple(tokens) for tokens, _ in texts.values()}) > 15
+    assert {finish for _, finish in alone.values()} == {'stop', 'length'}
+    assert len({tuple(tokens) for tokens, _ in alone.values()}) > 15
+    for tokens, finish in alone.values():
+        assert not set(tokens) & set(STOP)
+        assert finish == ('length' if len(tokens) == MAX_NEW else 'stop')
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_text_does_not_depend_on_the_order_of_prompts(model, texts, seed):
+@hypothesis.given(st.lists(st.integers(0, 19), unique=True, min_size=1), st.integers(0, 3))
+@hypothesis.settings(max_examples=25)
+def test_text_does_not_depend_on_order_neighbours_or_slots(engine, alone, chosen, strangers):
+    """Property: any of the requests, in any order, among others that come and go at any time."""
     requests = make_requests(20)
-    random.Random(seed).shuffle(requests)
-    assert complete(model, requests, settings()) == texts
+    others = [dataclasses.replace(r, id=f'x{r.id}') for r in make_requests(strangers, seed=9)]
+    for other in others:
+        engine.submit(other)
+    got = {}
+    for i in chosen:
+        engine.submit(requests[i])
+        drive(engine, got)
+        if others:
+            engine.cancel(others.pop().id)
+    while not engine.is_idle:
+        drive(engine, got)
+    assert {id: text for id, text in got.items() if id in alone} == {f'r{i}': alone[f'r{i}'] for i in chosen}
 
 
-def test_text_does_not_depend_on_its_neighbours(model, texts):
-    for request in make_requests(20)[:6]:
-        others = [Request(f'x{r.id}', r.tokens, r.key) for r in make_requests(5, seed=9)]
-        assert complete(model, [request], settings())[request.id] == texts[request.id]
-        assert complete(model, [*others, request], settings())[request.id] == texts[request.id]
+def test_with_one_cache_length_no_bit_of_the_scores_depends_on_neighbours_or_order(model):
+    engine = make_engine(model, dataclasses.replace(SMALL, cache_lengths=(20,), logprobs=3))
+    requests = make_requests(12)
+
+    def scores(asked: list) -> dict:
+        return {t.request.id: [s.logprob for s in t.scores] for ended in engine.run(asked) for t in ended}
+
+    alone = {id: found for request in requests for id, found in scores([request]).items()}
+    assert scores(requests) == scores(requests[::-1]) == alone
+    assert is_batch_invariant(jnp.float32, engine.settings)
+    assert not is_batch_invariant(jnp.bfloat16, engine.settings) and not is_batch_invariant(jnp.float32, SMALL)
 
 
-def test_text_does_not_depend_on_the_mesh(folder, texts):
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'slots': 3, 'prefill_batch': 2, 'steps': 1},
+        {'slots': 5, 'prefill_batch': 8, 'refill': 3, 'cache_lengths': (16, 32, 640)},
+    ],
+    ids=['few slots', 'few prompts'],
+)
+def test_text_does_not_depend_on_how_the_engine_is_set(model, alone, changes):
+    assert texts(make_engine(model, dataclasses.replace(SMALL, **changes)), make_requests(20)) == alone
+
+
+def test_text_does_not_depend_on_the_mesh(folder, alone):
     mesh = tiny_llama.make_mesh(2, 2, 2)
-    requests = [r for r in make_requests(20) if len(r.tokens) > BUCKETS[0]]
-    got = complete(tiny_llama.load(folder, mesh), requests, settings(), mesh)
-    assert got == {r.id: texts[r.id] for r in requests}
+    assert texts(make_engine(tiny_llama.load(folder, mesh), mesh=mesh), make_requests(20)) == alone
 
 
-def test_samples_of_one_prompt_differ(model):
-    tokens = make_requests(1)[0].tokens
-    samples = [Request(f's{i}', tokens, row_key(0, 'r0', i)) for i in range(8)]
-    assert len({tuple(text) for text, _ in complete(model, samples, settings()).values()}) > 4
+def test_samples_of_one_prompt_differ(engine):
+    request = make_requests(1)[0]
+    samples = [dataclasses.replace(request, id=f's{i}', key=row_key(0, 'r0', i)) for i in range(8)]
+    assert len({tuple(tokens) for tokens, _ in texts(engine, samples).values()}) > 4
 
 
 @pytest.mark.parametrize('unroll', [False, True], ids=['scanned', 'unrolled'])
-def test_greedy_text_equals_transformers(folder, model, unroll, monkeypatch):
+def test_greedy_text_equals_transformers(model, unroll, monkeypatch):
     # The engine unrolls layers on CPU; elsewhere it scans.
     monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu' if unroll else 'tpu')
-    twin = tiny_llama.twin(vocab_size=88, initializer_range=0.12)
-    ours = complete(model, make_requests(8), settings(temperature=0.0, buckets=(8,)))
-    for request in make_requests(8):
+    twin = tiny_llama.twin(**tiny_engine.SIZES)
+    requests = make_requests(8, sampling=GREEDY)
+    ours = texts(make_engine(model, dataclasses.replace(SMALL, slots=3)), requests)
+    for request in requests:
         prompt = torch.tensor([request.tokens])
         whole = twin.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             do_sample=False,
-            max_new_tokens=12,
+            max_new_tokens=MAX_NEW,
             eos_token_id=list(STOP),
             pad_token_id=0,
         )[0, len(request.tokens) :].tolist()
-        stopped = whole[-1] in STOP
-        assert ours[request.id] == (whole[:-1] if stopped else whole, stopped)
+        assert ours[request.id] == ((whole[:-1], 'stop') if whole[-1] in STOP else (whole, 'length'))
 
 
 def test_real_weights_tell_the_published_story(shared_data):
     hf = shared_data / 'stories260K' / 'hf'
     golden = np.load(shared_data / 'stories260K' / 'golden_greedy.npz')['tokens'].tolist()
-    how = settings(temperature=0.0, max_new_tokens=200, batch_size=1, buckets=(1,))
-    ((tokens, stopped),) = complete(
-        tiny_llama.load(hf), [Request('bos', [1], row_key(0, '', 0))], how, stop=()
-    ).values()
+    settings = dataclasses.replace(SMALL, slots=1, prefill_batch=1, buckets=(1,), cache_lengths=(64, 256))
+    request = Request('bos', [1], row_key(0, '', 0), GREEDY, 200, None, 0)
+    tokens, finish = texts(make_engine(tiny_llama.load(hf), settings, stop_ids=()), [request])['bos']
     assert tokens == golden[1:]
-    assert not stopped
+    assert finish == 'length'
     text = tokenizers.Tokenizer.from_file(str(hf / 'tokenizer.json')).decode(tokens)
     expected = (shared_data / 'stories260K' / 'expected_greedy_200.txt').read_text()
     assert text.strip() == expected.strip()[: len(text.strip())] and len(text) > 400
 
 
-def test_stop_id_ends_a_row_and_is_not_part_of_its_text(texts):
-    for tokens, stopped in texts.values():
-        assert not set(tokens) & set(STOP)
-        assert stopped == (len(tokens) < 12)
+def test_bfloat16_cache_is_half_as_large_and_hardly_changes_likelihoods(model):
+    """Scores of the same greedy tokens, as long as they are the same."""
+    scored = dataclasses.replace(SMALL, logprobs=3)
+    requests = make_requests(6, sampling=GREEDY)
+    found = []
+    for settings in (scored, dataclasses.replace(scored, cache_dtype='bfloat16')):
+        engine = make_engine(model, settings)
+        found.append({t.request.id: t for ended in engine.run(requests) for t in ended})
+    pairs = [
+        (a.logprob, b.logprob)
+        for request in requests
+        for x, y in [(found[0][request.id], found[1][request.id])]
+        for s, t, a, b in zip(x.tokens, y.tokens, x.scores, y.scores)
+        if s == t
+    ]
+    first, second = np.array(pairs).T
+    assert len(pairs) > 20 and 0 < np.abs(first - second).max() < 0.05
 
 
-def test_one_new_token_is_the_first_of_a_longer_text(model, texts):
-    requests = [r for r in make_requests(20) if len(r.tokens) > BUCKETS[0]]
-    short = complete(model, requests, settings(max_new_tokens=1))
-    assert short == {r.id: (texts[r.id][0][:1], not texts[r.id][0]) for r in requests}
+def test_scores_are_log_softmax_of_the_twins_logits(model):
+    twin = tiny_llama.twin(**tiny_engine.SIZES)
+    (request,) = make_requests(1)
+    engine = make_engine(model, dataclasses.replace(SMALL, logprobs=3))
+    ((text,),) = engine.run([request])
+    logits = tiny_llama.twin_logits(twin, np.array([[*request.tokens, *text.tokens]]))[0]
+    expected = torch.log_softmax(torch.tensor(logits).double(), -1).numpy()[len(request.tokens) - 1 :]
+    assert len(text.scores) == len(text.tokens) > 2
+    for token, score, row in zip(text.tokens, text.scores, expected):
+        assert score.logprob == pytest.approx(row[token], abs=1e-4)
+        assert list(score.likeliest) == np.argsort(-row)[:3].tolist()
+        assert list(score.likeliest.values()) == pytest.approx(np.sort(row)[::-1][:3].tolist(), abs=1e-4)
 
 
-def test_every_bucket_compiles_once(model):
-    before = engine._generate._cache_size()
-    complete(model, make_requests(20), settings(max_new_tokens=3))
-    complete(model, make_requests(15, seed=3), settings(max_new_tokens=3))
-    assert engine._generate._cache_size() == before + len(BUCKETS)
+def test_one_new_token_is_the_first_of_a_longer_text(engine, alone):
+    short = texts(engine, [dataclasses.replace(r, max_new_tokens=1) for r in make_requests(20)])
+    assert short == {id: (tokens[:1], 'length' if tokens else 'stop') for id, (tokens, _) in alone.items()}
 
 
-def test_prompts_are_grouped_by_their_own_bucket_and_cut_into_batches():
-    requests = [Request(str(n), [6] * n, row_key(0, '', n)) for n in (1, 8, 4, 5, 3, 2)]
-    got = [(bucket, [r.id for r in batch]) for bucket, batch in engine.batches(requests, settings(batch_size=3))]
-    assert got == [(4, ['1', '4', '3']), (4, ['2']), (8, ['8', '5'])]
+def test_greedy_and_filtered_rows_leave_drawn_ones_alone(engine, alone):
+    requests = make_requests(20)
+    kinds = [GREEDY, dataclasses.replace(DRAWN, top_p=0.5, top_k=3), DRAWN]
+    mixed = [dataclasses.replace(r, sampling=kinds[i % 3]) for i, r in enumerate(requests)]
+    got = texts(engine, mixed)
+    assert {r.id: got[r.id] for r in mixed[2::3]} == {r.id: alone[r.id] for r in mixed[2::3]}
+    assert got != alone
 
 
-def test_empty_and_long_prompts_are_named_together():
-    requests = [Request(str(n), [6] * n, row_key(0, '', n)) for n in (0, 3, 9, 30)]
-    with pytest.raises(ValueError, match=r'got 3 others: 0 \(0 tokens\), 9 \(9 tokens\), 30 \(30 tokens\); add'):
-        list(engine.batches(requests, settings()))
+def test_nothing_compiles_twice_and_growing_compiles_what_its_sizes_say(model):
+    engine = make_engine(model, dataclasses.replace(SMALL, slots=6, prefill_batch=3, steps=3))
+    before = [program._cache_size() for program in engine.programs]
+    for seed in range(4):
+        texts(engine, make_requests(15, seed=seed))
+    texts(engine, make_requests(1))
+    after = [program._cache_size() for program in engine.programs]
+    buckets, lengths = len(SMALL.buckets), len(SMALL.cache_lengths)
+    # empty, prefill, extend, insert, grow, decode; the cache begins with the first length.
+    assert [b - a for a, b in zip(before, after)] == [1, buckets, 0, buckets * lengths, lengths - 1, lengths]
 
 
-def test_batch_that_the_mesh_does_not_divide_is_refused(model):
-    requests = make_requests(1)
-    with pytest.raises(ValueError, match="expected axis 'batch' of size 3 to be cut into 8"):
-        engine.generate(model, {}, 8, requests, settings(batch_size=3), STOP, tiny_llama.make_mesh(8))
+def test_shared_beginning_is_computed_once_and_changes_no_text(model, alone, monkeypatch):
+    requests = [r for r in make_requests(20) if len(r.tokens) > 4]
+    asked = []
+    for request in requests:
+        for length in (5, 8):
+            tokens = [*requests[0].tokens[:4], *request.tokens[: length - 4]]
+            asked.append(dataclasses.replace(request, id=f'{request.id} {length}', tokens=tokens, prefix=4))
+    engine = make_engine(model)
+    whole = texts(engine, [dataclasses.replace(request, prefix=0) for request in asked])
+    prefills = []
+    prefill = engine._prefill
+    monkeypatch.setattr(engine, '_prefill', lambda prompts, needs: prefills.append(prompts) or prefill(prompts, needs))
+    assert texts(engine, asked) == whole
+    assert len(prefills) == 1 and prefills[0].tokens.shape == (8, 4)
+    assert texts(engine, asked[3:4]) == {asked[3].id: whole[asked[3].id]}
+    assert len(prefills) == 1
 
 
-@pytest.mark.parametrize('buckets', [(), (8, 4), (4, 4), (0, 4)])
-def test_buckets_must_rise(buckets):
-    with pytest.raises(ValueError, match='generation: buckets expected rising prompt lengths'):
-        settings(buckets=buckets)
+def test_beginning_unused_for_longest_makes_room(model):
+    engine = make_engine(model, dataclasses.replace(SMALL, prefixes=2))
+    for token in (10, 11, 10, 12):
+        texts(engine, [dataclasses.replace(make_requests(1)[0], tokens=[token] * 5, prefix=3)])
+    assert [tokens[0] for _, tokens in engine._prefixes] == [10, 12]
+
+
+def test_slots_are_busy_while_prompts_wait(model):
+    engine = make_engine(model)
+    texts(engine, make_requests(100, seed=3))
+    whole, waited = engine.occupancy
+    assert 0.8 < whole < waited and waited > 0.93
+
+
+def test_first_tokens_come_before_the_text_has_ended(engine):
+    request = dataclasses.replace(make_requests(20)[2], id='streamed')
+    (whole, _) = texts(engine, [request])['streamed']
+    engine.submit(request)
+    parts = []
+    while not engine.is_idle:
+        parts += [output.tokens for output in engine.step()]
+    assert len(parts) > 1 and [*itertools.chain.from_iterable(parts)] == whole
+
+
+def test_cancelled_request_ends_and_its_neighbours_do_not_notice(engine, alone):
+    requests = make_requests(20)
+    for request in requests:
+        engine.submit(request)
+    got = {}
+    cancelled = {'r0', 'r9', 'r19'}  # in a slot, prefilled, waiting
+    while not engine.is_idle:
+        drive(engine, got)
+        for id in cancelled:
+            engine.cancel(id)
+    for id in cancelled:
+        tokens, finish = got.pop(id)
+        assert finish == 'cancelled' and tokens == alone[id][0][: len(tokens)]
+    assert got == {id: text for id, text in alone.items() if id not in cancelled}
+
+
+def test_logits_that_are_not_finite_are_an_error_that_names_the_prompt(folder):
+    model = tiny_llama.load(folder)
+    model.embed_tokens.set_value(model.embed_tokens.get_value().at[7].set(jnp.nan))
+    engine = make_engine(model)
+    good, bad = (dataclasses.replace(r, tokens=t) for r, t in zip(make_requests(2), ([9, 8], [9, 7])))
+    with pytest.raises(ValueError, match='prompt r1: expected finite logits, got others after 0 tokens'):
+        list(engine.run([good, bad]))
+
+
+BAD = {
+    'empty': ({'tokens': []}, 'expected a prompt of 1 to 8 tokens, got 0'),
+    'long': ({'tokens': [6] * 9}, 'expected a prompt of 1 to 8 tokens, got 9; add a bucket'),
+    'budget': ({'max_new_tokens': 0}, 'expected room for .* got 0 new ones'),
+    'room': ({'tokens': [6] * 8, 'max_new_tokens': 13}, 'expected room for 8 tokens .* in 20, got 13 new ones'),
+    'adapter': ({'adapter': 'warm'}, r"expected an adapter of \[\], got 'warm'"),
+    'token': ({'tokens': [88]}, 'expected token ids below 88, got 88'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_request_that_cannot_be_answered_is_refused(engine, name):
+    changes, message = BAD[name]
+    with pytest.raises(ValueError, match=f'request r0: {message}'):
+        engine.submit(dataclasses.replace(make_requests(1)[0], **changes))
+    assert engine.is_idle
+
+
+def test_all_requests_that_cannot_be_answered_are_named_together(engine):
+    requests = [dataclasses.replace(r, tokens=[6] * n) for r, n in zip(make_requests(3), (0, 3, 9))]
+    with pytest.raises(ValueError, match=r'(?s)got 2 others:.*r0: .*got 0.*r2: .*got 9'):
+        list(engine.run(requests))
+    assert engine.is_idle
+
+
+def test_two_requests_of_one_name_are_refused(engine):
+    request = make_requests(1)[0]
+    engine.submit(request)
+    with pytest.raises(ValueError, match='request r0: expected an id that is not under way'):
+        engine.submit(request)
+    engine.cancel('r0')
+    assert [output.finish for output in engine.step()] == ['cancelled'] and engine.is_idle
+
+
+def test_unknown_stop_id_is_refused(model):
+    with pytest.raises(
+        ValueError, match=r'expected stop ids below the vocabulary of 88, got \[88\]; mend eos_token_id'
+    ):
+        make_engine(model, stop_ids=(2, 88))
+
+
+def test_slots_that_the_mesh_does_not_divide_are_refused(model):
+    with pytest.raises(ValueError, match=r"engine\.slots: expected axis 'batch' of size 3 to be cut into 8"):
+        make_engine(model, dataclasses.replace(SMALL, slots=3), tiny_llama.make_mesh(8))
+
+
+@pytest.mark.parametrize('sizes', [(), (8, 4), (4, 4), (0, 4)])
+def test_buckets_and_cache_lengths_must_rise(sizes):
+    with pytest.raises(ValueError, match='engine: buckets expected rising numbers of tokens'):
+        dataclasses.replace(SMALL, buckets=sizes)
+    with pytest.raises(ValueError, match='engine: cache_lengths expected rising numbers of tokens'):
+        dataclasses.replace(SMALL, cache_lengths=sizes)
 
 
 def test_all_bad_settings_stand_in_one_message():
-    with pytest.raises(ValueError, match=r'temperature expected 0 or more, got -1; .* expected 1 or more, got 0 and 8'):
-        settings(temperature=-1, max_new_tokens=0)
+    with pytest.raises(ValueError, match=r'slots expected 1 or more, got 0; steps .* got -1; logprobs expected 0'):
+        dataclasses.replace(SMALL, slots=0, steps=-1, logprobs=-2)

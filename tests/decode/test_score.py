@@ -79,3 +79,24 @@ def test_every_sequence_is_scored_once_shortest_first(models, sequences):
 
 def test_nothing_to_score_is_nothing():
     assert list(score.log_likelihoods(None, [], 3, 8, tiny_llama.make_mesh())) == []
+
+
+def test_chunks_of_the_head_change_nothing(models, sequences, monkeypatch):
+    model, theirs = models
+    monkeypatch.setattr(score, 'CHUNK', 5)
+    got = score_all(model, sequences, multiple=9)
+    np.testing.assert_allclose(got, [by_hand(theirs, s) for s in sequences], rtol=1e-4, atol=1e-4)
+
+
+def test_choices_are_scored_as_what_follows_their_prompt(models):
+    model, theirs = models
+    prompts, choices = [[3, 4, 5], [6]], [[[7], [8, 9]], [[10, 11, 12], [7], [8]]]
+    got = score.choice_log_likelihoods(model, prompts, choices, 3, 8, tiny_llama.make_mesh())
+    for prompt, mine, found in zip(prompts, choices, got, strict=True):
+        rows = [Scored(np.array([*prompt, *c]), np.array([False] * len(prompt) + [True] * len(c))) for c in mine]
+        np.testing.assert_allclose(found, [by_hand(theirs, row) for row in rows], rtol=1e-4)
+
+
+def test_empty_prompts_and_choices_are_named():
+    with pytest.raises(ValueError, match='got none in prompt 0, choice 1 of prompt 1'):
+        score.choice_log_likelihoods(None, [[], [3]], [[[1]], [[1], []]], 3, 8, tiny_llama.make_mesh())

@@ -3,23 +3,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import torch
+import transformers
 
 from warmjax.decode import sampling
-from warmjax.decode.sampling import BLOCK, Sampling, row_key
+from warmjax.decode.requests import GREEDY, Sampling
+from warmjax.decode.sampling import BLOCK, row_key
 
 DRAWS = 20_000
 
 
-def draw(logits: np.ndarray, temperature: float, num_draws: int) -> np.ndarray:
+def how(temperature: float, **changes) -> Sampling:
+    return Sampling(**{'temperature': temperature, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.0} | changes)
+
+
+def pick(logits, keys, settings: list[Sampling], position: int) -> np.ndarray:
+    rows = sampling.rows(keys, settings)
+    counts = jnp.full(len(settings), position)
+    picked = jax.jit(sampling.pick, static_argnums=3)(jnp.asarray(logits), rows, counts, sampling.needs(settings))
+    return np.asarray(picked)
+
+
+def draw(logits: np.ndarray, settings: Sampling, num_draws: int) -> np.ndarray:
     """Draws from one row's logits, each draw with a prompt of its own."""
     keys = np.stack([row_key(0, f'prompt {i}', 0) for i in range(num_draws)])
-    rows = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (num_draws, len(logits)))
-    return np.asarray(jax.jit(Sampling(temperature))(rows, keys, jnp.int32(3)))
+    rows = np.broadcast_to(logits.astype(np.float32), (num_draws, len(logits)))
+    return pick(rows, keys, [settings] * num_draws, 3)
 
 
 def test_zero_temperature_takes_the_likeliest():
     logits = np.random.default_rng(0).normal(size=(5, 301))
-    tokens = Sampling(0.0)(jnp.asarray(logits), jnp.zeros((5, 2), jnp.uint32), jnp.int32(0))
+    tokens = pick(logits, np.zeros((5, 2)), [GREEDY] * 5, 0)
     np.testing.assert_array_equal(tokens, logits.argmax(axis=-1))
 
 
@@ -31,7 +45,7 @@ def test_draws_follow_the_distribution(temperature):
     logits[BLOCK : BLOCK + 200] = -np.inf
     weights = np.exp(logits / temperature)
     expected = DRAWS * weights / weights.sum()
-    counts = np.bincount(draw(logits, temperature, DRAWS), minlength=len(logits))
+    counts = np.bincount(draw(logits, how(temperature), DRAWS), minlength=len(logits))
     assert counts[expected == 0].sum() == 0
     possible = expected > 0
     assert scipy.stats.chisquare(counts[possible], expected[possible]).pvalue > 0.001
@@ -39,7 +53,7 @@ def test_draws_follow_the_distribution(temperature):
 
 def test_lower_temperature_favours_the_likelier():
     logits = np.array([0.0, 1.0])
-    shares = [draw(logits, temperature, 4000).mean() for temperature in (0.5, 1.0)]
+    shares = [draw(logits, how(temperature), 4000).mean() for temperature in (0.5, 1.0)]
     # Logistic(1 / temperature); the standard error is at most 0.008.
     assert shares == pytest.approx([0.8808, 0.7311], abs=0.03)
 
@@ -63,10 +77,71 @@ def test_entries_without_weight_are_never_drawn_whatever_rounding_does_to_the_su
 
 
 def test_categorical_inverts_the_distribution_function():
-    logits = jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.4]]))
+    weights = jnp.array([[0.1, 0.2, 0.3, 0.4]])
     cases = {0.0: 0, 0.09: 0, 0.11: 1, 0.29: 1, 0.31: 2, 0.59: 2, 0.61: 3, 0.99: 3}
     for uniform, expected in cases.items():
-        assert int(sampling.categorical(logits, jnp.array([[0.5, uniform]]))[0]) == expected
+        assert int(sampling.categorical(weights, jnp.array([[0.5, uniform]]))[0]) == expected
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        how(0.7, top_k=5),
+        how(1.3, top_p=0.6),
+        how(1.0, min_p=0.1),
+        how(0.9, top_k=20, top_p=0.8, min_p=0.02),
+        how(1.0, top_k=1),
+        how(1.0, top_k=1000),
+        how(1.0, top_p=1e-6),
+    ],
+    ids=str,
+)
+def test_filters_allow_what_transformers_allows(settings):
+    logits = np.random.default_rng(4).normal(size=(6, 3 * BLOCK + 11)).astype(np.float32) * 3
+    warpers = transformers.LogitsProcessorList([transformers.TemperatureLogitsWarper(settings.temperature)])
+    if settings.top_k:
+        warpers.append(transformers.TopKLogitsWarper(settings.top_k))
+    warpers.append(transformers.TopPLogitsWarper(settings.top_p))
+    warpers.append(transformers.MinPLogitsWarper(settings.min_p))
+    expected = np.isfinite(warpers(None, torch.tensor(logits)).numpy())
+    weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / np.float32(settings.temperature))
+    got = sampling.possible(jnp.asarray(weights), sampling.rows(np.zeros((6, 2)), [settings] * 6))
+    np.testing.assert_array_equal(got, expected)
+    assert (expected.sum(axis=-1) < expected.shape[-1]).all() or settings.top_k == 1000
+
+
+def test_tokens_tied_with_the_last_allowed_one_are_allowed():
+    weights = jnp.array([[0.5, 1.0, 0.5, 0.1, 0.5]])
+    got = sampling.possible(weights, sampling.rows(np.zeros((1, 2)), [how(1.0, top_k=2)]))
+    np.testing.assert_array_equal(got[0], [True, True, True, False, True])
+
+
+def test_filtered_draws_follow_what_is_left_of_the_distribution():
+    logits = np.array([0.0, 1.0, 2.0, 3.0])
+    counts = np.bincount(draw(logits, how(1.0, top_k=2), DRAWS), minlength=4)
+    assert counts[:2].sum() == 0
+    assert counts[3] / DRAWS == pytest.approx(1 / (1 + np.exp(-1)), abs=0.015)
+
+
+def test_a_rows_draw_does_not_depend_on_what_others_need():
+    logits = np.random.default_rng(5).normal(size=(4, 700)).astype(np.float32)
+    keys = [row_key(0, str(i), 0) for i in range(4)]
+    plain = pick(logits, keys, [how(1.0)] * 4, 2)
+    mixed = pick(logits, keys, [how(1.0), GREEDY, how(1.0, top_k=2), how(1.0, top_p=0.1)], 2)
+    assert mixed[0] == plain[0] and mixed[1] == logits[1].argmax()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'temperature': -1.0}, 'temperature expected a number of 0 or more, got -1.0'),
+        ({'temperature': float('nan')}, 'temperature expected a number of 0 or more, got nan'),
+        ({'top_k': -1, 'top_p': 0.0, 'min_p': 2.0}, 'top_k expected 0 .*; top_p expected a share .*; min_p expected'),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises(ValueError, match=f'sampling: {message}'):
+        how(**{'temperature': 1.0} | changes)
 
 
 def test_row_keys_differ_by_seed_prompt_and_sample():
@@ -77,15 +152,14 @@ def test_row_keys_differ_by_seed_prompt_and_sample():
 
 
 def test_draws_differ_by_position_and_not_by_row():
-    logits = jnp.zeros((2, 1000))
     keys = np.stack([row_key(0, 'a', 0)] * 2)
-    first, second = (np.asarray(Sampling(1.0)(logits, keys, jnp.int32(i))) for i in (0, 1))
+    first, second = (pick(np.zeros((2, 1000)), keys, [how(1.0)] * 2, i) for i in (0, 1))
     assert first[0] == first[1] and second[0] == second[1]
     assert first[0] != second[0]
 
 
 def test_draws_do_not_depend_on_the_sessions_default_generator():
-    keys, logits = row_key(0, 'a', 0)[None], jnp.zeros((1, 1000))
-    plain = int(Sampling(1.0)(logits, keys, jnp.int32(0))[0])
+    keys, logits = row_key(0, 'a', 0)[None], np.zeros((1, 1000))
+    plain = pick(logits, keys, [how(1.0)], 0)
     with jax.default_prng_impl('rbg'):
-        assert int(Sampling(1.0)(logits, keys, jnp.int32(0))[0]) == plain
+        assert pick(logits, keys, [how(1.0)], 0) == plain

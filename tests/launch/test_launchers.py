@@ -88,8 +88,8 @@ def test_config_says_which_arguments_it_takes():
 
 
 def test_settings_that_contradict_each_other_are_told_without_a_traceback(tmp_path):
-    arguments = ['--config=configs/world.py', f'--workdir={tmp_path / "run"}', '--config.train.micro_batch=5']
+    arguments = ['--config=configs/world.py', f'--workdir={tmp_path / "run"}', '--config.train.logit_chunks=7']
     status, _, errors = command('replicate', *arguments)
     assert status == 2
-    assert 'error: config: expected the keys of Experiment, got train: micro_batch expected a divisor of' in errors
+    assert 'error: config: expected the keys of Experiment, got train: logit_chunks expected a divisor of' in errors
     assert 'Traceback' not in errors and not (tmp_path / 'run').exists()

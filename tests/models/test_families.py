@@ -18,7 +18,8 @@ from warmjax.lora import adapters, peft_format
 from warmjax.lora.adapters import LoraSettings
 from warmjax.models import hf_load, hf_save
 from warmjax.models import spec as specs
-from warmjax.models.layers import LINEARS, rotary_angles, self_attention
+from warmjax.models.attention import self_attention
+from warmjax.models.layers import LINEARS, rotary_angles
 
 LENGTH = 40
 CASES = {
@@ -70,7 +71,7 @@ def test_attention_of_every_layer_equals_the_twins(case):
             expected, _ = theirs.model.layers[i].self_attn(torch.tensor(x), angles, twin_mask(window, 11))
         layer = one_layer(ours.layers, i)
         q, k, v = layer.attn.project(jnp.asarray(x), rotary_angles(ours.spec, jnp.asarray(positions)), {}, None)
-        heads = self_attention(q, k, v, segments, None if windows is None else windows[i])
+        heads = self_attention(q, k, v, segments, ours.spec.window, i)
         assert_close(layer.attn.output(heads, {}, None), expected.numpy())
 
 
@@ -82,13 +83,10 @@ def test_logits_equal_the_twins(case, tokens):
 @pytest.mark.parametrize('unroll', [False, True], ids=['scanned', 'unrolled'])
 def test_prefill_and_steps_equal_one_full_forward(case, tokens, unroll):
     ours, _ = case
-    first = np.array([0, 3, 0], np.int32)
-    padded = tokens.copy()
-    padded[1, 3:] = tokens[1, :-3]
-    got = stepwise(ours, padded, 8, first, {}, unroll)
-    whole = logits(ours, tokens)
-    assert_close(got[0], whole[0, 7:])
-    assert_close(got[1], whole[1, 4:-3])
+    lengths = (8, 5, 7)
+    got, whole = stepwise(ours, tokens, lengths, {}, unroll), logits(ours, tokens)
+    for row, length in enumerate(lengths):
+        assert_close(got[row], whole[row, length - 1 : length - 1 + got.shape[1]])
 
 
 def test_packed_sequences_equal_sequences_of_their_own(case, tokens):
@@ -130,7 +128,7 @@ def test_influence_ends_at_the_present_and_at_the_windows_reach(tmp_path, model_
         def one(table):
             graphdef, embed, rest = nnx.split(model, lambda path, _: path == ('embed_tokens',), ...)
             embed = jax.tree.map(lambda _: table, embed)
-            x, _ = nnx.merge(graphdef, embed, rest)(tokens, tokens, jnp.ones_like(tokens), {}, None, False)
+            x, _ = nnx.merge(graphdef, embed, rest)(tokens, tokens, jnp.ones_like(tokens), {}, None, 'none')
             return jnp.sum(x[0, 8])
 
         return jnp.abs(jax.grad(one)(table)[:10]).sum(axis=-1)

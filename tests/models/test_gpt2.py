@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from test_layers import one_layer
 from tiny_llama import assert_close, logits
 
 from warmjax import sharding
-from warmjax.decode import engine, score
-from warmjax.decode.engine import DecodeSettings, Request
+from warmjax.decode import score
+from warmjax.decode.engine import Engine, EngineSettings
+from warmjax.decode.requests import GREEDY, Request
 from warmjax.decode.sampling import row_key
 from warmjax.models import gpt2, hf_save
 
@@ -71,12 +73,10 @@ def test_logits_equal_the_twins(models):
 @pytest.mark.parametrize('unroll', [False, True], ids=['scanned', 'unrolled'])
 def test_prefill_and_steps_equal_one_full_forward(models, tokens, unroll):
     ours, _ = models
-    first = np.array([0, 3, 0], np.int32)
-    padded = tokens.copy()
-    padded[1, 3:] = tokens[1, :-3]
-    got, whole = stepwise(ours, padded, 8, first, {}, unroll), logits(ours, tokens)
-    assert_close(got[0], whole[0, 7:])
-    assert_close(got[1], whole[1, 4:-3])
+    lengths = (8, 5, 7)
+    got, whole = stepwise(ours, tokens, lengths, {}, unroll), logits(ours, tokens)
+    for row, length in enumerate(lengths):
+        assert_close(got[row], whole[row, length - 1 : length - 1 + got.shape[1]])
 
 
 def test_packed_sequences_equal_sequences_of_their_own(models, tokens):
@@ -110,9 +110,10 @@ def test_sharded_model_equals_the_unsharded_one(tmp_path, sizes):
 def test_greedy_text_equals_transformers(models):
     ours, theirs = models
     prompts = [tiny_llama.random_tokens(1, n, seed=n)[0] for n in (3, 8, 5)]
-    how = DecodeSettings(temperature=0.0, max_new_tokens=10, batch_size=4, buckets=(8,), too_long='error', seed=0)
-    requests = [Request(str(i), p.tolist(), row_key(0, str(i), 0)) for i, p in enumerate(prompts)]
-    for completion in engine.generate(ours, {}, 8, requests, how, (), tiny_llama.make_mesh()):
+    how = EngineSettings(2, 2, (8,), (18,), 'float32', steps=4, refill=1, prefixes=0, logprobs=None)
+    requests = [Request(str(i), p.tolist(), row_key(0, '', 0), GREEDY, 10, None, 0) for i, p in enumerate(prompts)]
+    engine = Engine(ours, how, (), {}, tiny_llama.make_mesh())
+    for completion in itertools.chain.from_iterable(engine.run(requests)):
         prompt = torch.tensor(completion.request.tokens)[None]
         expected = theirs.generate(
             prompt,

@@ -7,10 +7,13 @@ import torch
 from flax import nnx
 from tiny_llama import assert_close
 
+from warmjax import sharding
 from warmjax.models import layers as ly
+from warmjax.models.attention import self_attention
 from warmjax.models.spec import read_config, spec_from_config
 
 BATCH, LENGTH, LAYER = 2, 11, 1
+MAPS = {'q_proj': 7, 'k_proj': 6, 'v_proj': 4}
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +95,7 @@ def test_attention_equals_the_twins(models, x):
         expected, _ = theirs.model.layers[LAYER].self_attn(torch.tensor(x), angles, causal)
     attn = one_layer(ours.layers.attn, LAYER)
     q, k, v = attn.project(jnp.asarray(x), ly.rotary_angles(ours.spec, jnp.asarray(positions)), {}, None)
-    heads = ly.self_attention(q, k, v, jnp.ones((BATCH, LENGTH), jnp.int32), None)
+    heads = self_attention(q, k, v, jnp.ones((BATCH, LENGTH), jnp.int32), None, None)
     assert_close(attn.output(heads, {}, None), expected.numpy())
 
 
@@ -109,39 +112,70 @@ def test_whole_layer_equals_the_twins(models, x):
     assert_close(y, expected.numpy())
 
 
-def test_self_attention_equals_a_loop_over_what_each_token_sees():
-    q = np.random.default_rng(2).normal(size=(1, 6, 4, 3))
-    k, v = np.random.default_rng(3).normal(size=(2, 1, 6, 2, 3))
-    segments = np.array([[1, 1, 1, 2, 2, 0]])
-    ours = np.asarray(ly.self_attention(*(jnp.asarray(a, jnp.float32) for a in (q, k, v)), jnp.asarray(segments), None))
-    for t in range(5):
-        seen = [s for s in range(t + 1) if segments[0, s] == segments[0, t]]
-        for n in range(4):
-            scores = np.array([q[0, t, n] @ k[0, s, n // 2] for s in seen]) / 3**0.5
-            weights = np.exp(scores) / np.exp(scores).sum()
-            np.testing.assert_allclose(ours[0, t, n], weights @ v[0, seen, n // 2], atol=1e-5)
+def test_maps_of_one_input_each_get_their_own_adapter():
+    rngs, rng = nnx.Rngs(0), np.random.default_rng(4)
+    axes = ('embed', 'heads')
+    maps = [
+        one_layer(ly.Linear(name, 2, (5, width), axes, False, jnp.float32, rngs), 1) for name, width in MAPS.items()
+    ]
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    # Of different ranks, and none for the second.
+    a, b = (rng.normal(size=s).astype(np.float32) for s in ((5, 2), (2, 7)))
+    c, d = (rng.normal(size=s).astype(np.float32) for s in ((5, 3), (3, 4)))
+    adapters = {
+        'q_proj': {'a': jnp.asarray(a), 'b': jnp.asarray(b)},
+        'v_proj': {'a': jnp.asarray(c), 'b': jnp.asarray(d)},
+    }
+    q, k, v = ly.project(jnp.asarray(x), maps, adapters, None)
+    base = ly.project(jnp.asarray(x), maps, {}, None)
+    np.testing.assert_allclose(q, base[0] + x @ a @ b, atol=1e-5)
+    np.testing.assert_array_equal(k, base[1])
+    np.testing.assert_allclose(v, base[2] + x @ c @ d, atol=1e-5)
 
 
-def test_row_that_sees_no_key_stays_finite():
-    q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
-    assert np.isfinite(ly.cached_attention(q, k, v, jnp.zeros((1, 5), bool), 4, None)).all()
+def test_linear_map_without_adapters_multiplies_by_its_kernel():
+    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, nnx.Rngs(0)), 1)
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    np.testing.assert_allclose(linear(jnp.asarray(x)), x @ np.asarray(linear.kernel[...]).T, atol=1e-5)
 
 
-def test_adapter_adds_the_low_rank_product():
+def test_mask_says_which_columns_of_an_adapter_are_a_rows_own():
     rngs = nnx.Rngs(0)
     linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, rngs), 1)
-    x, a, b = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((3, 5), (5, 2), (2, 7)))
-    np.testing.assert_allclose(
-        linear(x, {'a': jnp.asarray(a), 'b': jnp.asarray(b)}, None), linear(x, None, None) + x @ a @ b, atol=1e-5
-    )
+    x, a, b = (np.random.default_rng(4).normal(size=s).astype(np.float32) for s in ((2, 3, 5), (5, 4), (4, 7)))
+    mask = np.array([[True, True, False, False], [False, False, False, True]])
+    (got,) = ly.project(x, (linear,), {'q_proj': {'a': jnp.asarray(a), 'b': jnp.asarray(b), 'mask': mask}}, None)
+    for row, own in enumerate(mask):
+        np.testing.assert_allclose(got[row], linear(x[row]) + x[row] @ a[:, own] @ b[own], atol=1e-5)
 
 
-def test_dropout_drops_its_share_keeps_the_mean_and_differs_by_linear_map():
+def test_dropout_drops_its_share_keeps_the_mean_and_differs_by_input():
     x = jnp.ones((100, 100))
     dropout = ly.Dropout(jax.random.key(0), 0.25)
-    q, v = np.asarray(dropout(x, 'q_proj')), np.asarray(dropout(x, 'v_proj'))
+    q, o = np.asarray(dropout(x, 'q_proj')), np.asarray(dropout(x, 'o_proj'))
     assert set(np.unique(q).tolist()) == {0.0, np.float32(1 / 0.75)}
     # Standard error of a share of 0.25 among 10,000: 0.0043.
     assert (q == 0).mean() == pytest.approx(0.25, abs=0.02)
-    assert (q != v).any()
+    assert (q != o).any()
     np.testing.assert_array_equal(q, dropout(x, 'q_proj'))
+
+
+def test_dropped_entries_are_independent_of_their_neighbours_and_of_other_keys():
+    x = jnp.ones((2, 300, 200))
+    one, other = (np.asarray(ly.Dropout(jax.random.key(i), 0.1)(x, 'q_proj')) == 0 for i in (0, 1))
+    pairs = [(one[:, 1:], one[:, :-1]), (one[..., 1:], one[..., :-1]), (one[:, 1:, 1:], one[:, :-1, :-1])]
+    pairs += [(one[..., 2::2], one[..., :-2:2]), (one[0], one[1]), (one, other)]
+    for a, b in pairs:
+        # Both are dropped in 1% of the places; 5 standard errors of that share.
+        assert (a & b).mean() == pytest.approx(0.01, abs=5 * (0.01 * 0.99 / a.size) ** 0.5)
+    # Counts of a row are binomial: none of 600 rows lies beyond 5 standard deviations.
+    assert np.abs(one.mean(axis=-1) - 0.1).max() < 5 * (0.1 * 0.9 / 200) ** 0.5
+
+
+@pytest.mark.parametrize('sizes', [(2, 4, 1), (1, 2, 4)])
+def test_dropout_is_the_same_on_any_mesh(sizes):
+    x = jnp.ones((8, 6, 16))
+    dropout = ly.Dropout(jax.random.key(3), 0.5)
+    mesh = sharding.make_mesh(sharding.MeshSettings(*sizes))
+    cut = jax.device_put(x, sharding.named(mesh, ('batch', None, 'mlp'), x.shape, 'x'))
+    np.testing.assert_array_equal(jax.jit(lambda x: dropout(x, 'down_proj'))(cut), dropout(x, 'down_proj'))

@@ -52,3 +52,8 @@ def test_updates_equal_those_of_torch(warmup, clip):
         for name, weight in weights.items():
             np.testing.assert_allclose(params[name], weight.detach().numpy(), rtol=2e-5, atol=2e-6)
     assert all(np.abs(params[name] - start[name]).max() > 0.1 for name in start)
+
+
+def test_settings_out_of_range_are_refused_all_at_once():
+    with pytest.raises(ValueError, match=r'optimizer: learning_rate expected above 0, got -1.0; beta2 .* got 1.0; eps'):
+        dataclasses.replace(OPTIMIZER, learning_rate=-1.0, beta2=1.0, eps=0.0)

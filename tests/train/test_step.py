@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from tiny_training import Trainer, make_batch, make_mesh, on_host
 
+from warmjax.data import batches
+from warmjax.data.chat import Encoded
 from warmjax.train.objective import loss_sum
 
 STEPS = 6
@@ -71,6 +73,36 @@ def test_micro_batches_of_unequal_token_counts_equal_one_batch(plain):
     for a, b in zip(many, one, strict=True):
         assert a == pytest.approx(b, rel=1e-4)
     assert_near(adapters_many, adapters_one, 1e-3)
+
+
+def test_packed_batch_has_the_loss_and_gradients_of_a_plain_one_and_one_program_takes_any_number_of_rows(plain):
+    generator = np.random.default_rng(5)
+    sequences = [
+        Encoded(generator.integers(0, 96, n).astype(np.int32), generator.random(n) < 0.6)
+        for n in (17, 3, 9, 5, 12, 4, 17, 6, 8)
+    ]
+    packed, apart = (
+        batches.of_conversations(sequences, 16, 7, 2, is_packed, seed=0, epochs=1) for is_packed in (True, False)
+    )
+    assert packed.num_micro < apart.num_micro == 4
+    runs, compiled = [], []
+    for data in (packed, apart):
+        plain.restart(seed=0)
+        arrays, before = data.arrays(range(2)), plain.step_fn._cache_size()
+        metrics = [plain.step(arrays[step]) for step in range(2)]
+        compiled.append(plain.step_fn._cache_size() - before)
+        runs.append((metrics, on_host(plain.state.trainable)))
+    (a, adapters_a), (b, adapters_b) = runs
+    for one, other in zip(a, b, strict=True):
+        assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
+        assert one['grad_norm'] == pytest.approx(other['grad_norm'], rel=1e-5)
+        assert (one['tokens'], one['token_pairs']) == (other['tokens'], other['token_pairs'])
+    assert_near(adapters_a, adapters_b, 1e-3)
+    # The second batch has two conversations only, so most of its rows are empty and not computed.
+    assert compiled == [1, 1]
+    sizes = [min(len(s.tokens) - 1, 16) for s in sequences]
+    assert sum(m['token_pairs'] for m in a) == sum(size**2 for size in sizes)
+    assert [m['tokens_computed'] for m in b] == [8 * 16, 2 * 16] and a[0]['tokens_computed'] < 8 * 16
 
 
 def test_batch_without_a_trained_token_has_no_gradient(plain):

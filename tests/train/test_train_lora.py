@@ -19,13 +19,18 @@ SETTINGS = lora.TrainSettings(
     max_length=32,
     truncation_side='right',
     batch_size=4,
+    packing=True,
     micro_batch=2,
     epochs=2,
     save_epochs=(0.5, 1.0, 2.0),
     seed=0,
-    remat=True,
+    remat='names',
     logit_chunks=2,
     checkpoint_every=4,
+    checkpoint_minutes=0.0,
+    divergence=0.0,
+    peak_tflops=1.0,
+    profile=(),
     lora=LORA,
     optimizer=OPTIMIZER,
 )
@@ -66,9 +71,15 @@ def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, tmp_path, mo
 
     monkeypatch.setattr(peft_format, 'save_adapter', spy)
     counts = train(base, PAIRS, tmp_path)
-    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2.
-    assert saved == {'epoch_0.5': 2, 'epoch_1': 5, 'epoch_2': 10}
-    assert (counts['rows'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
+    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2. The metrics of the step itself
+    # are written after its adapter.
+    assert saved == {'epoch_0.5': 1, 'epoch_1': 4, 'epoch_2': 9}
+    assert (counts['kept'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
+    tokens = 2 * counts['tokens']
+    rows = [json.loads(line) for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
+    assert sum(row['tokens'] for row in rows) == tokens
+    assert counts['padding_share'] == pytest.approx(1 - tokens / sum(row['tokens_computed'] for row in rows), abs=1e-4)
+    assert all(row['mfu_4n'] > 0 for row in rows[1:])
     loaded = [peft_format.load_adapter(tmp_path / 'adapters' / 'warm' / name, base[0]) for name in saved]
     for adapter in loaded:
         assert set(adapter) == set(LORA.targets) and np.abs(adapter['q_proj']['b']).max() > 0
@@ -90,6 +101,25 @@ def test_model_shorter_than_the_rows_is_refused(base, tmp_path):
         train(base, PAIRS, tmp_path, max_length=128)
 
 
+def test_micro_batch_that_the_mesh_does_not_divide_is_refused(base, tmp_path):
+    wide = (base[0], base[1], make_mesh(2, 2, 1))
+    with pytest.raises(
+        ValueError, match=r"config\.train\.micro_batch: expected axis 'batch' of size 2 to be cut into 4"
+    ):
+        train(wide, PAIRS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_adapter_of_another_base_is_not_overwritten(base, tmp_path):
+    path = lora.adapter_folder(tmp_path, 'warm', 1.0) / 'adapter_config.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('{"base_model_name_or_path": "another"}')
+    with pytest.raises(ValueError, match=r"warm/epoch_1: expected an adapter of 'tiny' or none, got one of 'another'"):
+        train(base, PAIRS, tmp_path)
+    assert path.read_text() == '{"base_model_name_or_path": "another"}'
+    assert [child.name for child in tmp_path.iterdir()] == ['adapters']
+
+
 def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
     with pytest.raises(
         ValueError, match='expected conversations with assistant tokens within 2 tokens, got none in 20'
@@ -100,8 +130,11 @@ def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'micro_batch': 3}, 'micro_batch expected a divisor of batch_size 4, got 3'),
-        ({'micro_batch': 0}, 'micro_batch expected a divisor of batch_size 4, got 0'),
+        ({'micro_batch': 5}, 'micro_batch expected 1 to batch_size 4, got 5'),
+        ({'micro_batch': 0}, 'micro_batch expected 1 to batch_size 4, got 0'),
+        ({'divergence': 0.5}, 'divergence expected 0 or more than 1, got 0.5'),
+        ({'profile': (5, 3)}, r'profile expected nothing or a first and a last step, got \[5, 3\]'),
+        ({'checkpoint_minutes': -1.0}, 'checkpoint_minutes and peak_tflops expected 0 or more'),
         ({'logit_chunks': 5}, 'logit_chunks expected a divisor of max_length 32, got 5'),
         ({'save_epochs': (0.5, 3.0)}, r'save_epochs expected numbers in \(0, 2\], got \[0.5, 3.0\]'),
         ({'save_epochs': (0.0,)}, r'save_epochs expected numbers in \(0, 2\], got \[0.0\]'),

@@ -13,8 +13,8 @@ import rich.console
 import rich.table
 import rich.text
 
-from warmjax.data.batches import Row
 from warmjax.data.chat import ChatTokenizer
+from warmjax.data.packing import Row
 from warmjax.records import Turn
 
 TEMPLATE = 'template'
@@ -56,7 +56,7 @@ def rows_of(batch: Row, conversations: Sequence[Sequence[Turn]], chat: ChatToken
     """Returns the rows of a batch of arrays [..., T] that hold anything.
 
     Args:
-        batch: as `warmjax.data.batches.dataset` or `packing.pack` make it.
+        batch: as `warmjax.data.batches` or `packing` make it.
         conversations: those that the batch was made from; roles come from them.
     """
     length = batch['tokens'].shape[-1]

@@ -1,31 +1,70 @@
 """Choosing the next token. A row's randomness is keyed by (seed, prompt, sample) and its position, nothing else."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from warmjax import seeds
+from warmjax.decode.requests import Sampling
 
 BLOCK = 256
 """Vocabulary entries a block; a draw first picks a block, then an entry of it."""
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """temperature: 0 takes the likeliest token, 1 samples from the model's own distribution."""
+class Rows:
+    """How each row's tokens are chosen: `Sampling` by row, and the key of its randomness."""
 
-    temperature: float
+    keys: UInt32[Array, 'B 2']
+    temperature: Float[Array, 'B']
+    top_k: Int[Array, 'B']
+    top_p: Float[Array, 'B']
+    min_p: Float[Array, 'B']
 
-    def __call__(
-        self, logits: Float[Array, 'B V'], keys: UInt32[Array, 'B 2'], position: Int[Array, '']
-    ) -> Int[Array, 'B']:
-        """Picks a token a row; `position` counts a row's generated tokens."""
-        if self.temperature == 0:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return categorical(logits / self.temperature, jax.vmap(_uniforms, (0, None))(keys, position))
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a set of rows needs computed: whether any draws, and whether any of those filters."""
+
+    draws: bool
+    filters: bool
+
+
+def rows(keys: Sequence[np.ndarray], how: Sequence[Sampling]) -> Rows:
+    """Lays out the keys and settings of rows."""
+    return Rows(
+        np.array(keys, np.uint32).reshape(-1, 2),
+        np.array([h.temperature for h in how], np.float32),
+        np.array([h.top_k for h in how], np.int32),
+        np.array([h.top_p for h in how], np.float32),
+        np.array([h.min_p for h in how], np.float32),
+    )
+
+
+def needs(how: Sequence[Sampling]) -> Needs:
+    """Says what rows with these settings need."""
+    return Needs(any(h.temperature > 0 for h in how), any(h.filters for h in how))
+
+
+def pick(logits: Float[Array, 'B V'], rows: Rows, counts: Int[Array, 'B'], needs: Needs) -> Int[Array, 'B']:
+    """Picks a token a row; `counts` says how many tokens each row has generated before.
+
+    What one row needs does not change what another gets.
+    """
+    likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    if not needs.draws:
+        return likeliest
+    temperature = jnp.where(rows.temperature > 0, rows.temperature, 1.0)[:, None]
+    weights = jnp.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
+    if needs.filters:
+        weights = jnp.where(possible(weights, rows), weights, 0)
+    drawn = categorical(weights, jax.vmap(_uniforms)(rows.keys, counts))
+    return jnp.where(rows.temperature > 0, drawn, likeliest)
 
 
 def row_key(seed: int, prompt_id: str, sample: int) -> np.ndarray:
@@ -34,18 +73,52 @@ def row_key(seed: int, prompt_id: str, sample: int) -> np.ndarray:
     return np.array([value >> 32, value & 0xFFFFFFFF], np.uint32)
 
 
-def categorical(logits: Float[Array, 'B V'], uniforms: Float[Array, 'B 2']) -> Int[Array, 'B']:
-    """Draws from softmax(logits) by inverting its distribution function, in two levels.
+def categorical(weights: Float[Array, 'B V'], uniforms: Float[Array, 'B 2']) -> Int[Array, 'B']:
+    """Draws an index a row with probability proportional to its weight, inverting the distribution in two levels.
 
     Two uniforms a row serve where the Gumbel trick needs one for every vocabulary entry, and sums stay short: over
     blocks first, then over the entries of the chosen block.
     """
-    B, V = logits.shape
-    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    B, V = weights.shape
     weights = jnp.pad(weights, [(0, 0), (0, -V % BLOCK)]).reshape(B, -1, BLOCK)
     block = _invert(weights.sum(axis=-1), uniforms[:, 0])
     inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
     return block * BLOCK + _invert(inside, uniforms[:, 1])
+
+
+def possible(weights: Float[Array, 'B V'], rows: Rows) -> Bool[Array, 'B V']:
+    """Tells which tokens top_k, then top_p of what it leaves, and min_p allow; `weights` are at most 1.
+
+    The k-th largest weight, and the weight above which lies the share p, are found by halving: no row is sorted.
+    """
+    V = weights.shape[-1]
+    top_k = jnp.where(rows.top_k > 0, jnp.minimum(rows.top_k, V), V)[:, None]
+    kth = _largest_threshold(weights, lambda kept: kept.sum(axis=-1, keepdims=True) >= top_k)
+    kept = jnp.where(weights >= kth, weights, 0)
+    enough = rows.top_p[:, None] * kept.sum(axis=-1, keepdims=True)
+    pth = _largest_threshold(kept, lambda above: jnp.where(above, kept, 0).sum(axis=-1, keepdims=True) >= enough)
+    # Rounding must not take the last tokens from a row that allows all.
+    pth = jnp.where(rows.top_p[:, None] < 1, pth, 0)
+    return weights >= jnp.maximum(jnp.maximum(kth, pth), rows.min_p[:, None])
+
+
+def _largest_threshold(weights: Float[Array, 'B V'], holds) -> Float[Array, 'B 1']:
+    """Returns the largest threshold for which `holds(weights >= threshold)` [B, 1]; it must hold for 0.
+
+    Floats of 0 to 1 are ordered as their bits are, so 30 halvings of the bits find it exactly.
+    """
+    B = weights.shape[0]
+    one = int(np.float32(1).view(np.int32))
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high + 1) // 2
+        fits = holds(weights >= jax.lax.bitcast_convert_type(middle, jnp.float32))
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle - 1)
+
+    start = jnp.zeros((B, 1), jnp.int32), jnp.full((B, 1), one, jnp.int32)
+    low, _ = jax.lax.fori_loop(0, one.bit_length(), halve, start)
+    return jax.lax.bitcast_convert_type(low, jnp.float32)
 
 
 def _uniforms(key: UInt32[Array, '2'], position: Int[Array, '']) -> Float[Array, '2']:

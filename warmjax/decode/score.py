@@ -12,6 +12,9 @@ from jax.sharding import Mesh
 from warmjax import sharding
 from warmjax.models.decoder import Decoder
 
+CHUNK = 128
+"""Tokens of each sequence whose logits are computed at once: a vocabulary of 128,000 is never held for all of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
@@ -50,10 +53,53 @@ def log_likelihoods(
         yield from ((i, float(sums[row])) for row, i in enumerate(chosen))
 
 
+def choice_log_likelihoods(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[Sequence[int]]],
+    batch_size: int,
+    multiple: int,
+    mesh: Mesh,
+) -> list[np.ndarray]:
+    """Returns, for each prompt, log p of each of its choices as what follows it, in nats (letters, labels of a judge).
+
+    Args:
+        prompts: token ids.
+        choices: the token ids of each prompt's choices.
+        batch_size, multiple: as in `log_likelihoods`.
+
+    Raises:
+        ValueError: prompts or choices without a token, all named.
+    """
+    empty = [f'prompt {i}' for i, prompt in enumerate(prompts) if not len(prompt)]
+    empty += [f'choice {j} of prompt {i}' for i, mine in enumerate(choices) for j, c in enumerate(mine) if not len(c)]
+    if empty:
+        raise ValueError(f'choices: expected prompts and choices of 1 or more tokens, got none in {", ".join(empty)}')
+    rows = [
+        Scored(np.array([*prompt, *choice], np.int32), np.arange(len(prompt) + len(choice)) >= len(prompt))
+        for prompt, mine in zip(prompts, choices, strict=True)
+        for choice in mine
+    ]
+    found = dict(log_likelihoods(model, rows, batch_size, multiple, mesh))
+    ends = np.cumsum([len(mine) for mine in choices])
+    return np.split(np.array([found[i] for i in range(len(rows))]), ends[:-1])
+
+
 @functools.partial(jax.jit)
 def _sums(model: Decoder, tokens: jax.Array, counts: jax.Array, lengths: jax.Array) -> jax.Array:
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    x, _ = model(tokens, positions, (positions < lengths[:, None]).astype(jnp.int32), {}, None, False)
-    logits = model.logits(x[:, :-1])
-    chosen = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-    return jnp.sum((chosen - jax.nn.logsumexp(logits, axis=-1)) * counts[:, 1:], axis=-1)
+    T = tokens.shape[1]
+    positions = jnp.broadcast_to(jnp.arange(T), tokens.shape)
+    x, _ = model(tokens, positions, (positions < lengths[:, None]).astype(jnp.int32), {}, None, 'none')
+    # Place t predicts token t + 1; what is padded counts nothing.
+    room = -T % CHUNK if T > CHUNK else 0
+    x = jnp.pad(x, [(0, 0), (0, room), (0, 0)])
+    targets, weights = (jnp.pad(y[:, 1:], [(0, 0), (0, room + 1)]) for y in (tokens, counts))
+
+    def chunk_sum(start: jax.Array) -> jax.Array:
+        size = min(T, CHUNK)
+        part, ids, counted = (jax.lax.dynamic_slice_in_dim(y, start, size, 1) for y in (x, targets, weights))
+        logits = model.logits(part)
+        chosen = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
+        return jnp.sum((chosen - jax.nn.logsumexp(logits, axis=-1)) * counted, axis=-1)
+
+    return jax.lax.map(chunk_sum, jnp.arange(0, T + room, min(T, CHUNK))).sum(axis=0)

@@ -161,7 +161,7 @@ def _logits(model: Decoder, tokens: np.ndarray, lengths: np.ndarray, adapters: M
 
 @jax.jit
 def _forward(model: Decoder, tokens, positions, segments, adapters) -> jax.Array:
-    return model.logits(model(tokens, positions, segments, adapters, None, False)[0])
+    return model.logits(model(tokens, positions, segments, adapters, None, 'none')[0])
 
 
 @jax.jit

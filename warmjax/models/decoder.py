@@ -6,23 +6,36 @@ rows (training, scoring, prefill), `step` one token a row over a cache (generati
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
-from warmjax.models.cache import Cache, write
+from warmjax.models.attention import SAVED, self_attention
+from warmjax.models.cache import Cache, attend, write
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
 StackedAdapters = Mapping[str, Mapping[str, Array]]
 """Name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, `b` already multiplied by alpha / R."""
 
-LayerStates = nnx.State | tuple[nnx.State, ...]
-"""Parameters of all layers: stacked, or layer by layer."""
+_KEPT = ('queries', 'keys', 'values', SAVED, 'residual')
+
+REMAT = {
+    'none': jax.checkpoint_policies.everything_saveable,
+    'names': jax.checkpoint_policies.save_only_these_names(*_KEPT, 'gate', 'up'),
+    'attention': jax.checkpoint_policies.save_only_these_names(*_KEPT),
+    'full': jax.checkpoint_policies.nothing_saveable,
+}
+"""What of a layer is kept for the backward pass. A frozen weight needs no gradient, so a linear map's input is not
+needed: `names` keeps just enough that no matrix product is computed twice (norms, rotations, SwiGLU's product are),
+`attention` computes gate and up again, `full` all of the layer; `none` keeps whatever JAX would."""
+
+Remat = Literal['none', 'names', 'attention', 'full']
 
 
 class Attention(nnx.Module):
@@ -43,15 +56,15 @@ class Attention(nnx.Module):
     def project(self, x: Float[Array, '... D'], angles, adapters, dropout) -> tuple[Array, Array, Array]:
         """Returns queries [..., N, H], keys and values [..., K, H], queries and keys rotated."""
         heads = (*x.shape[:-1], -1, self.spec.head_dim)
-        q = self.q_proj(x, adapters.get('q_proj'), dropout).reshape(heads)
-        k = self.k_proj(x, adapters.get('k_proj'), dropout).reshape(heads)
-        v = self.v_proj(x, adapters.get('v_proj'), dropout).reshape(heads)
+        maps = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (y.reshape(heads) for y in ly.project(x, maps, adapters, dropout))
         if self.spec.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        return ly.rotate(q, *angles), ly.rotate(k, *angles), v
+        q, k = ly.rotate(q, *angles), ly.rotate(k, *angles)
+        return checkpoint_name(q, 'queries'), checkpoint_name(k, 'keys'), checkpoint_name(v, 'values')
 
     def output(self, heads: Float[Array, '... N H'], adapters, dropout) -> Float[Array, '... D']:
-        return self.o_proj(heads.reshape(*heads.shape[:-2], -1), adapters.get('o_proj'), dropout)
+        return ly.project(heads.reshape(*heads.shape[:-2], -1), (self.o_proj,), adapters, dropout)[0]
 
 
 class MLP(nnx.Module):
@@ -64,9 +77,9 @@ class MLP(nnx.Module):
         self.down_proj = ly.Linear('down_proj', L, (F, D), ('mlp', 'embed'), False, dtype, rngs)
 
     def __call__(self, x: Float[Array, '... D'], adapters, dropout) -> Float[Array, '... D']:
-        gate = self.gate_proj(x, adapters.get('gate_proj'), dropout)
-        up = self.up_proj(x, adapters.get('up_proj'), dropout)
-        return self.down_proj(jax.nn.silu(gate) * up, adapters.get('down_proj'), dropout)
+        gate, up = ly.project(x, (self.gate_proj, self.up_proj), adapters, dropout)
+        wide = jax.nn.silu(checkpoint_name(gate, 'gate')) * checkpoint_name(up, 'up')
+        return ly.project(wide, (self.down_proj,), adapters, dropout)[0]
 
 
 class Layers(nnx.Module):
@@ -79,20 +92,21 @@ class Layers(nnx.Module):
         self.post_attention_layernorm = norm()
         self.mlp = MLP(spec, dtype, rngs)
 
-    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, window, adapters, dropout) -> tuple[Array, tuple]:
+    def __call__(self, x: Float[Array, 'B T D'], angles, segment_ids, layer, adapters, dropout) -> tuple[Array, tuple]:
         """Computes a layer over whole rows; also returns its keys and values [B, T, K, H]."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, dropout)
-        x = x + self.attn.output(ly.self_attention(q, k, v, segment_ids, window), adapters, dropout)
-        x = constrain(x, 'batch', None, None)
+        heads = self_attention(q, k, v, segment_ids, self.attn.spec.window, layer)
+        x = constrain(x + self.attn.output(heads, adapters, dropout), 'batch', None, None)
+        x = checkpoint_name(x, 'residual')
         x = x + self.mlp(self.post_attention_layernorm(x), adapters, dropout)
         return constrain(x, 'batch', None, None), (k, v)
 
-    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, angles, seen, slot, adapters):
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, angles, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
-        keys, values = write(keys, values, k, v, slot, layer)
+        keys, values = write(keys, values, k, v, slots, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(ly.cached_attention(q, *mine, seen, slot, window), adapters, None)
+        x = x + self.attn.output(attend(q, *mine, seen, slots, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 
@@ -104,6 +118,7 @@ class Decoder(nnx.Module):
         self.embed_tokens = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
         self.layers = Layers(spec, dtype, rngs)
         self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
+        self.head_axes = 'VD'
         if not spec.tied:
             stddev = spec.width**-0.5
             self.lm_head = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, stddev)
@@ -115,7 +130,7 @@ class Decoder(nnx.Module):
         segment_ids: Int[Array, 'B T'],
         adapters: StackedAdapters,
         dropout: ly.Dropout | None,
-        remat: bool,
+        remat: Remat,
     ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T K H'], Float[Array, 'L B T K H']]]:
         """Computes whole rows.
 
@@ -125,7 +140,7 @@ class Decoder(nnx.Module):
             segment_ids: which of the sequences packed into a row a token belongs to; 0 is padding.
             adapters: empty for the base model.
             dropout: on the adapters' inputs, or None.
-            remat: recompute a layer's activations in the backward pass instead of keeping them.
+            remat: what of a layer is kept for the backward pass, see `REMAT`.
 
         Returns:
             Hidden states after the last norm, and every layer's keys and values.
@@ -135,37 +150,32 @@ class Decoder(nnx.Module):
         keys = None if dropout is None else jax.random.split(dropout.key, self.spec.num_layers)
 
         def body(x, layer):
-            state, window, adapters, key = layer
+            state, index, adapters, key = layer
             mine = None if key is None else ly.Dropout(key, dropout.rate)
-            return nnx.merge(graphdef, state)(x, angles, segment_ids, window, adapters, mine)
+            return nnx.merge(graphdef, state)(x, angles, segment_ids, index, adapters, mine)
 
         x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
-        layers = (states, self.spec.window_sizes(), dict(adapters), keys)
-        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, layers)
+        layers = (states, jnp.arange(self.spec.num_layers), dict(adapters), keys)
+        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
         return self.norm(x), kv
 
     def step(
-        self, tokens: Int[Array, 'B'], cache: Cache, layers: LayerStates, adapters: StackedAdapters | tuple
+        self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
     ) -> tuple[Float[Array, 'B D'], Cache]:
-        """Computes one token a row and adds it to the cache. `layers` and `adapters` come from `for_steps`."""
-        angles = ly.rotary_angles(self.spec, cache.positions())
-        rest = {'angles': angles, 'seen': cache.seen(), 'slot': cache.next_slot}
+        """Computes one token a row and adds it to the cache; of a model and adapters that `for_steps` returned."""
         x = self.embed_tokens[...][tokens]
-        x, cache = step_layers(self.layers, x, cache, layers, self.spec.window_sizes(), adapters, rest)
+        rest = {'angles': ly.rotary_angles(self.spec, cache.lengths), 'seen': cache.seen(), 'slots': cache.lengths}
+        x, cache = step_layers(self.layers, x, cache, self.spec.window_sizes(), adapters, rest)
         return self.norm(x), cache
 
-    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, StackedAdapters | tuple]:
-        """Prepares layers and adapters for `step`, outside its loop.
-
-        Unrolled, each layer's weights become arrays of their own: XLA's CPU backend would otherwise copy a layer's
-        slice of the stack at every step.
-        """
-        return split_layers(self.layers, adapters, unroll)
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple['Decoder', StackedAdapters | tuple]:
+        """Prepares model and adapters for `step`, once and outside jit; see `unroll_layers`."""
+        return unroll_layers(self, adapters) if unroll else (self, dict(adapters))
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""
         head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum('...D,VD->...V', x, head[...], preferred_element_type=jnp.float32)
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -183,27 +193,41 @@ def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.Stat
     return nnx.merge(graphdef, init())
 
 
-def split_layers(stack: nnx.Module, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, Any]:
-    """Takes a stack of layers and its adapters apart for `step_layers`; see `Decoder.for_steps`."""
-    states = nnx.state(stack)
-    if not unroll:
-        return states, dict(adapters)
-    indices = range(jax.tree.leaves(states)[0].shape[0])
-    return tuple(_layer(states, i) for i in indices), tuple(_layer(dict(adapters), i) for i in indices)
+def unrolls_steps() -> bool:
+    """Tells whether layers are better unrolled than scanned in `step`.
+
+    They are on CPU, whose backend copies each layer's slice of a scanned stack at every step.
+    """
+    return jax.default_backend() == 'cpu'
+
+
+@jax.jit
+def unroll_layers(model: nnx.Module, adapters: StackedAdapters) -> tuple[nnx.Module, tuple]:
+    """Returns a model whose layers are modules of their own, and adapters layer by layer.
+
+    Kernels and head are turned to [in, out], which is faster on CPU where a product has few rows.
+    """
+    model = jax.tree.map(lambda x: x, model)
+    stack = model.layers
+    indices = range(jax.tree.leaves(stack)[0].shape[0])
+    model.layers = nnx.List([_turned(_layer(stack, i)) for i in indices])
+    if hasattr(model, 'lm_head'):
+        model.lm_head, model.head_axes = model.lm_head.replace(model.lm_head[...].T), 'DV'
+    return model, tuple(_layer(dict(adapters), i) for i in indices)
 
 
 def step_layers(
-    stack: nnx.Module, x: Float[Array, 'B D'], cache: Cache, layers: LayerStates, windows, adapters, rest: Mapping
+    layers: nnx.Module | nnx.List, x: Float[Array, 'B D'], cache: Cache, windows, adapters, rest: Mapping
 ) -> tuple[Float[Array, 'B D'], Cache]:
-    """Sends one token a row through a stack of layers, in a loop or a scan as the cache is made.
+    """Sends one token a row through all layers, in a loop or a scan as the cache is made.
 
     Args:
-        stack: its modules have `step(x, keys, values, layer, window, adapters=..., **rest)`.
-        layers: their parameters, and `adapters` theirs, from `split_layers`.
+        layers: the stack, or a module for each; they have `step(x, keys, values, layer, window, adapters=..., **rest)`.
         windows: how many tokens each layer's tokens see [L], or None.
+        adapters: stacked or layer by layer, as the layers are.
     """
     run = _unrolled if cache.is_unrolled else _scanned
-    x, keys, values = run(nnx.graphdef(stack), layers, x, cache, windows, adapters, rest)
+    x, keys, values = run(layers, x, cache, windows, adapters, rest)
     return x, cache.advance(keys, values)
 
 
@@ -211,22 +235,30 @@ def _layer(tree, index: int):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _unrolled(graphdef, layers, x, cache, windows, adapters, rest):
+def _turned(layer: nnx.Module) -> nnx.Module:
+    for _, module in nnx.iter_modules(layer):
+        if isinstance(module, ly.Linear):
+            module.turn()
+    return layer
+
+
+def _unrolled(layers, x, cache, windows, adapters, rest):
     keys, values = [], []
-    for i, (state, adapter) in enumerate(zip(layers, adapters, strict=True)):
+    for i, (layer, adapter) in enumerate(zip(layers, adapters, strict=True)):
         window = None if windows is None else windows[i]
-        layer = nnx.merge(graphdef, state)
         x, k, v = layer.step(x, cache.keys[i], cache.values[i], None, window, adapters=adapter, **rest)
         keys.append(k)
         values.append(v)
     return x, tuple(keys), tuple(values)
 
 
-def _scanned(graphdef, layers, x, cache, windows, adapters, rest):
+def _scanned(layers, x, cache, windows, adapters, rest):
+    graphdef, states = nnx.split(layers)
+
     def body(carry, layer):
         state, window, adapter, index = layer
         return nnx.merge(graphdef, state).step(*carry, index, window, adapters=adapter, **rest), None
 
     indices = jnp.arange(cache.keys.shape[0])
-    carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (layers, windows, adapters, indices))
+    carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (states, windows, adapters, indices))
     return carry

@@ -14,8 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import layers as ly
-from warmjax.models.cache import Cache, write
-from warmjax.models.decoder import LayerStates, StackedAdapters, split_layers, step_layers
+from warmjax.models.attention import self_attention
+from warmjax.models.cache import Cache, attend, write
+from warmjax.models.decoder import REMAT, Remat, StackedAdapters, step_layers, unroll_layers
 from warmjax.sharding import constrain
 
 
@@ -33,6 +34,15 @@ class GPT2Spec:
     max_length: int
     norm_eps: float
     tied: bool
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.num_heads
+
+    @property
+    def num_positions(self) -> int:
+        """How many positions a text can have."""
+        return self.max_length
 
     @property
     def num_matmul_params(self) -> int:
@@ -138,24 +148,24 @@ class Layers(nnx.Module):
     def __call__(self, x: Float[Array, 'B T D'], segment_ids) -> tuple[Array, tuple]:
         """Computes a layer over whole rows; also returns its keys and values [B, T, N, H]."""
         q, k, v = self._project(x)
-        x = constrain(self._output(x, ly.self_attention(q, k, v, segment_ids, None)), 'batch', None, None)
+        x = constrain(self._output(x, self_attention(q, k, v, segment_ids, None, None)), 'batch', None, None)
         return x, (k, v)
 
-    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slot, adapters):
+    def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self._project(x)
-        keys, values = write(keys, values, k, v, slot, layer)
+        keys, values = write(keys, values, k, v, slots, layer)
         mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        return self._output(x, ly.cached_attention(q, *mine, seen, slot, window)), keys, values
+        return self._output(x, attend(q, *mine, seen, slots, window)), keys, values
 
     def _project(self, x: Float[Array, '... D']) -> list[Array]:
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
-        return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x), None, None), 3, axis=-1)]
+        return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x)), 3, axis=-1)]
 
     def _output(self, x: Float[Array, '... D'], heads: Float[Array, '... N H']) -> Float[Array, '... D']:
-        x = x + self.attn_c_proj(heads.reshape(x.shape), None, None)
-        wide = jax.nn.gelu(self.c_fc(self.ln_2(x), None, None), approximate=True)
-        return x + self.mlp_c_proj(wide, None, None)
+        x = x + self.attn_c_proj(heads.reshape(x.shape))
+        wide = jax.nn.gelu(self.c_fc(self.ln_2(x)), approximate=True)
+        return x + self.mlp_c_proj(wide)
 
 
 class GPT2(nnx.Module):
@@ -175,7 +185,7 @@ class GPT2(nnx.Module):
         segment_ids: Int[Array, 'B T'],
         adapters: StackedAdapters,
         dropout: None,
-        remat: bool,
+        remat: Remat,
     ) -> tuple[Float[Array, 'B T D'], tuple[Float[Array, 'L B T N H'], Float[Array, 'L B T N H']]]:
         """Computes whole rows.
 
@@ -193,22 +203,22 @@ class GPT2(nnx.Module):
             return nnx.merge(graphdef, state)(x, segment_ids)
 
         x = constrain(self.wte[...][tokens] + self.wpe[...][positions], 'batch', None, None)
-        x, kv = jax.lax.scan(jax.checkpoint(body) if remat else body, x, states)
+        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, states)
         return self.ln_f(x), kv
 
     def step(
-        self, tokens: Int[Array, 'B'], cache: Cache, layers: LayerStates, adapters: StackedAdapters | tuple
+        self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
     ) -> tuple[Float[Array, 'B D'], Cache]:
         """Computes one token a row and adds it to the cache."""
-        x = self.wte[...][tokens] + self.wpe[...][cache.positions()]
-        rest = {'seen': cache.seen(), 'slot': cache.next_slot}
-        x, cache = step_layers(self.layers, x, cache, layers, None, adapters, rest)
+        x = self.wte[...][tokens] + self.wpe[...][cache.lengths]
+        rest = {'seen': cache.seen(), 'slots': cache.lengths}
+        x, cache = step_layers(self.layers, x, cache, None, adapters, rest)
         return self.ln_f(x), cache
 
-    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple[LayerStates, StackedAdapters | tuple]:
-        """Prepares the layers for `step`, outside its loop."""
+    def for_steps(self, adapters: StackedAdapters, unroll: bool) -> tuple['GPT2', StackedAdapters | tuple]:
+        """Prepares the model for `step`, once and outside jit."""
         _refuse(adapters, None)
-        return split_layers(self.layers, adapters, unroll)
+        return unroll_layers(self, adapters) if unroll else (self, {})
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""

@@ -1,38 +1,50 @@
-"""The parts of a decoder: linear maps with adapters, norms, rotary positions, attention.
+"""The parts of a decoder: linear maps with adapters, norms, rotary positions.
 
 Modules hold parameters and nothing else. Every parameter carries `logical_axes` (see `warmjax.sharding`). Parameters of
 a stack of layers have a leading axis L; a module inside `scan` sees one slice of it, without that axis.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from warmjax.models.spec import Spec
 
 Adapter = Mapping[str, Array]
-"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R."""
-
-MASKED = -1e30
-"""Score of a key that may not be seen; finite, so that a row without any key stays finite."""
+"""A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R. Where several
+adapters lie side by side along R, `mask` [B, R] says which columns are a row's own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """Dropout on the input of adapters. `key` is this layer's; each linear map folds its own name into it."""
+    """Dropout on the input of adapters. `key` is this layer's; linear maps that share an input share its dropout.
+
+    What is dropped is a hash of the key and an entry's place in the whole array, so it is the same on any mesh, and is
+    computed where it is used instead of being stored for the backward pass.
+    """
 
     key: Array
     rate: float
 
-    def __call__(self, x: Array, name: str) -> Array:
-        keep = 1.0 - self.rate
-        key = jax.random.fold_in(self.key, LINEARS.index(name))
-        return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0).astype(x.dtype)
+    def __call__(self, x: Float[Array, '*rows D'], name: str) -> Float[Array, '*rows D']:
+        words = jax.random.bits(jax.random.fold_in(self.key, LINEARS.index(name)), (2,), jnp.uint32)
+        rows = jnp.arange(math.prod(x.shape[:-1]), dtype=jnp.uint32).reshape(*x.shape[:-1], 1)
+        columns = jnp.arange(x.shape[-1], dtype=jnp.uint32) * np.uint32(0x9E3779B1)
+        bits = _mixed(_mixed(rows ^ words[0]) ^ (columns + words[1]))
+        return jnp.where(bits < np.uint32(self.rate * 2**32), 0, x * (1 / (1 - self.rate))).astype(x.dtype)
+
+
+def _mixed(bits: Array) -> Array:
+    """Spreads every bit over all 32 (MurmurHash3's finalizer)."""
+    bits = (bits ^ (bits >> 16)) * np.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13)) * np.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)
 
 
 LINEARS = ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')
@@ -45,7 +57,7 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], 
 
 
 class Linear(nnx.Module):
-    """y = x W, plus its bias if it has one, plus (x a) b if an adapter is given.
+    """y = x W, plus its bias if it has one.
 
     The kernel is stored [out, in], as checkpoints have it: loading turns nothing, and a frozen map is multiplied from
     either side in training anyway.
@@ -55,20 +67,40 @@ class Linear(nnx.Module):
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
+        self.kernel_axes = 'OI'
         self.kernel = param(rngs, (layers, *dims[::-1]), ('layers', *axes[::-1]), dtype, dims[0] ** -0.5)
         if bias:
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
-    def __call__(
-        self, x: Float[Array, '... I'], adapter: Adapter | None, dropout: Dropout | None
-    ) -> Float[Array, '... O']:
-        y = jnp.einsum('...I,OI->...O', x, self.kernel[...])
-        if hasattr(self, 'bias'):
-            y = y + self.bias[...]
-        if adapter is None:
-            return y
-        x = x if dropout is None else dropout(x, self.name)
-        return y + (x @ adapter['a'].astype(x.dtype)) @ adapter['b'].astype(x.dtype)
+    def __call__(self, x: Float[Array, '... I']) -> Float[Array, '... O']:
+        y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
+        return y + self.bias[...] if hasattr(self, 'bias') else y
+
+    def turn(self) -> None:
+        """Turns the kernel of a single layer from [out, in] to [in, out]."""
+        self.kernel = self.kernel.replace(self.kernel[...].T)
+        self.kernel_axes = 'IO'
+
+
+def project(
+    x: Float[Array, '... I'], maps: Sequence[Linear], adapters: Mapping[str, Adapter], dropout: Dropout | None
+) -> list[Float[Array, '... O']]:
+    """Applies linear maps to the same input, each plus (dropout(x) a) b where `adapters` has one by its name.
+
+    The first halves of the adapters are one product: several with a few columns each would cost far more.
+    """
+    outputs = {linear.name: linear(x) for linear in maps}
+    adapted = [name for name in outputs if name in adapters]
+    if adapted:
+        x = x if dropout is None else dropout(x, maps[0].name)
+        a = [adapters[name]['a'].astype(x.dtype) for name in adapted]
+        ends = np.cumsum([part.shape[-1] for part in a])
+        narrow = jnp.split(x @ jnp.concatenate(a, axis=-1), ends[:-1], axis=-1)
+        for name, part in zip(adapted, narrow, strict=True):
+            if 'mask' in adapters[name]:
+                part = jnp.where(jnp.expand_dims(adapters[name]['mask'], range(1, x.ndim - 1)), part, 0)
+            outputs[name] += part @ adapters[name]['b'].astype(x.dtype)
+    return list(outputs.values())
 
 
 class RMSNorm(nnx.Module):
@@ -113,47 +145,3 @@ def rotate(x: Float[Array, '... n H'], cos: Float[Array, '... h'], sin: Float[Ar
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos[..., None, :], sin[..., None, :]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-def self_attention(
-    q: Float[Array, 'B T N H'],
-    k: Float[Array, 'B T K H'],
-    v: Float[Array, 'B T K H'],
-    segment_ids: Int[Array, 'B T'],
-    window: Int[Array, ''] | None,
-) -> Float[Array, 'B T N H']:
-    """Causal attention of whole rows; a token sees only its own segment, and segment 0 is padding.
-
-    With a window, it sees so many tokens, itself included.
-
-    segment_ids            1 1 1 2 2 0
-    token 2 sees           x x x . . .
-        in a window of 2   . x x . . .
-    token 4 sees           . . . x x .
-    """
-    B, T, N, H = q.shape
-    K = k.shape[2]
-    seen = (segment_ids[:, :, None] == segment_ids[:, None, :]) & jnp.tril(jnp.ones((T, T), bool))
-    if window is not None:
-        seen &= jnp.arange(T)[:, None] - jnp.arange(T) < window
-    scores = jnp.einsum('BTKGH,BSKH->BKGTS', q.reshape(B, T, K, N // K, H), k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
-    return jnp.einsum('BKGTS,BSKH->BTKGH', weights.astype(v.dtype), v).reshape(B, T, N, H)
-
-
-def cached_attention(
-    q: Float[Array, 'B N H'],
-    k: Float[Array, 'B K H S'],
-    v: Float[Array, 'B K S H'],
-    seen: Bool[Array, 'B S'],
-    slot: Int[Array, ''],
-    window: Int[Array, ''] | None,
-) -> Float[Array, 'B N H']:
-    """Attention of one new token a row, in `slot`, over the slots of a cache that it may see and its window reaches."""
-    B, N, H = q.shape
-    K = k.shape[1]
-    if window is not None:
-        seen &= slot - jnp.arange(k.shape[-1]) < window
-    scores = jnp.einsum('BKGH,BKHS->BKGS', q.reshape(B, K, N // K, H), k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores * H**-0.5, MASKED), axis=-1)
-    return jnp.einsum('BKGS,BKSH->BKGH', weights.astype(v.dtype), v).reshape(B, N, H)

@@ -59,6 +59,10 @@ class Spec:
     tied: bool
 
     @property
+    def num_positions(self) -> None:
+        """How many positions a text can have: rotations go on without end."""
+
+    @property
     def untied(self) -> bool:
         return not self.tied
 

@@ -3,21 +3,24 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Literal
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
+from warmjax import sharding
 from warmjax.data import batches
 from warmjax.data.chat import ChatTokenizer
 from warmjax.lora import adapters, peft_format
 from warmjax.lora.adapters import LoraSettings
-from warmjax.models.decoder import Decoder
+from warmjax.models.decoder import Decoder, Remat
 from warmjax.records import Pair
-from warmjax.train.loop import Run
+from warmjax.train import metrics
+from warmjax.train.loop import LoopSettings, Run
 from warmjax.train.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from warmjax.train.step import StepSettings, init_state, make_step
 from warmjax.validation import STRICT
@@ -29,13 +32,19 @@ class TrainSettings:
     truncation_side: where they are cut, `right` or `left`; on the left, long prompts lose their beginning and replies
         are kept.
     batch_size: conversations an optimizer step (the study's effective batch).
-    micro_batch: conversations computed at once; batch_size is reached by accumulation.
+    packing: conversations of a batch share rows; they never see each other, and loss and gradients stay the same.
+    micro_batch: rows computed at once; a batch is reached by accumulation.
     epochs: passes over the pairs; the linear schedule ends with the last.
     save_epochs: after how many epochs, fractions included, an adapter is saved.
     seed: of adapter initialisation, batch order and dropout.
-    remat: recompute activations in the backward pass instead of keeping them.
+    remat: what of a layer is kept for the backward pass: `names` all that saves a matrix product, `attention` less
+        (gate and up projections are computed again), `full` nothing, `none` everything.
     logit_chunks: parts into which a row is cut for the output head; divides max_length.
     checkpoint_every: optimizer steps between checkpoints of the full state.
+    checkpoint_minutes: and the most minutes between them; 0 for no such bound.
+    divergence: a loss above so many times the median of the last 50 steps stops the run; 0 for none does.
+    peak_tflops: of one device, for the metric mfu_4n; 0 for the datasheet's bfloat16 peak where the device is known.
+    profile: first and last step whose profile is written beside the metrics, or empty.
     lora, optimizer: see their classes.
     """
 
@@ -43,13 +52,18 @@ class TrainSettings:
     max_length: int
     truncation_side: Literal['right', 'left']
     batch_size: int
+    packing: bool
     micro_batch: int
     epochs: int
     save_epochs: tuple[float, ...]
     seed: int
-    remat: bool
+    remat: Remat
     logit_chunks: int
     checkpoint_every: int
+    checkpoint_minutes: float
+    divergence: float
+    peak_tflops: float
+    profile: tuple[int, ...]
     lora: LoraSettings
     optimizer: OptimizerSettings
 
@@ -58,12 +72,18 @@ class TrainSettings:
         problems = [
             f'{name} expected 1 or more, got {getattr(self, name)}' for name in sizes if getattr(self, name) < 1
         ]
-        if self.micro_batch < 1 or self.batch_size % self.micro_batch:
-            problems.append(f'micro_batch expected a divisor of batch_size {self.batch_size}, got {self.micro_batch}')
+        if not 1 <= self.micro_batch <= self.batch_size:
+            problems.append(f'micro_batch expected 1 to batch_size {self.batch_size}, got {self.micro_batch}')
         if self.logit_chunks < 1 or self.max_length % self.logit_chunks:
             problems.append(f'logit_chunks expected a divisor of max_length {self.max_length}, got {self.logit_chunks}')
         if any(not 0 < epoch <= self.epochs for epoch in self.save_epochs):
             problems.append(f'save_epochs expected numbers in (0, {self.epochs}], got {list(self.save_epochs)}')
+        if min(self.checkpoint_minutes, self.peak_tflops) < 0:
+            problems.append('checkpoint_minutes and peak_tflops expected 0 or more, got a negative number')
+        if self.divergence != 0 and self.divergence <= 1:
+            problems.append(f'divergence expected 0 or more than 1, got {self.divergence}')
+        if self.profile and not (len(self.profile) == 2 and 0 <= self.profile[0] <= self.profile[1]):
+            problems.append(f'profile expected nothing or a first and a last step, got {list(self.profile)}')
         if problems:
             raise ValueError('train: ' + '; '.join(problems))
 
@@ -77,7 +97,7 @@ def train(
     base: str,
     workdir: epath.PathLike,
     mesh: Mesh,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Trains one arm's adapters and saves them to `adapters/<arm>/epoch_<e>`; resumes where it stopped.
 
     Args:
@@ -85,42 +105,90 @@ def train(
         base: its name, for the saved adapters.
 
     Returns:
-        Counts for the manifest: conversations kept, cut and dropped, tokens, steps.
+        Counts for the manifest: conversations kept, cut and dropped, tokens, steps, share of padding.
 
     Raises:
-        ValueError: the model is shorter than `max_length`, or no pair has a trained token.
+        ValueError: the model is shorter than `max_length`, no pair has a trained token, the mesh does not divide the
+            micro-batch, or a folder of adapters holds those of another base.
     """
-    if settings.max_length > model.spec.max_length:
-        raise ValueError(
-            f'train.max_length: expected at most the {model.spec.max_length} tokens of the model, got '
-            f'{settings.max_length}; lower it'
-        )
+    folder = epath.Path(workdir) / 'train' / arm
+    _check(model, settings, arm, base, workdir, mesh)
     encoded = batches.encode([pair.turns for pair in pairs], chat, settings.max_length, settings.truncation_side)
-    data = batches.dataset(
-        encoded.rows, settings.batch_size, settings.micro_batch, settings.seed, epochs=settings.epochs
-    )
-    per_epoch = batches.steps_per_epoch(len(encoded.rows), settings.batch_size)
+    data = make_batches(encoded, settings)
+    per_epoch = batches.steps_per_epoch(len(encoded.sequences), settings.batch_size)
     graphdef, frozen = nnx.split(model)
 
     def bind(trainable, frozen):
         return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora.scale)
 
-    def save(epochs: Sequence[float], trainable) -> None:
-        for epoch in epochs if jax.process_index() == 0 else ():
-            peft_format.save_adapter(adapter_folder(workdir, arm, epoch), trainable, settings.lora, base)
+    optimizer = make_optimizer(settings.optimizer, len(data))
+    state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed, mesh)
+    step = make_step(bind, optimizer, StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks), state)
+    run = Run(
+        title=f'training {arm}',
+        folder=folder,
+        batches=data,
+        name=lambda index: pairs[encoded.indices[index]].id,
+        schedule=make_schedule(settings.optimizer, len(data)),
+        settings=LoopSettings(
+            settings.checkpoint_every, settings.checkpoint_minutes, settings.divergence, settings.profile
+        ),
+        work=metrics.lora_work(
+            model.spec, state.trainable, settings.peak_tflops or metrics.peak_tflops(jax.local_devices()[0])
+        ),
+        save_at=_saves(settings, per_epoch, arm, base, workdir, mesh),
+    )
+    run.execute(state, frozen, step, mesh)
+    padding = 1 - settings.epochs * encoded.counts['tokens'] / data.tokens_computed
+    return encoded.counts | {'steps': len(data), 'steps_per_epoch': per_epoch, 'padding_share': round(padding, 4)}
 
-    saves = {
+
+def make_batches(encoded: batches.Conversations, settings: TrainSettings) -> batches.Batches:
+    """Makes the batches of a run."""
+    return batches.of_conversations(
+        encoded.sequences,
+        settings.max_length,
+        settings.batch_size,
+        settings.micro_batch,
+        settings.packing,
+        settings.seed,
+        settings.epochs,
+    )
+
+
+def _saves(
+    settings: TrainSettings, per_epoch: int, arm: str, base: str, workdir: epath.PathLike, mesh: Mesh
+) -> Mapping[int, Callable[[Any], Mapping[str, float]]]:
+    """Returns, by the step after which it is done, the saving of adapters of one epoch or several."""
+
+    def save(epochs: Sequence[float], trainable) -> Mapping[str, float]:
+        whole = sharding.replicate(trainable, mesh)
+        for epoch in epochs if jax.process_index() == 0 else ():
+            peft_format.save_adapter(adapter_folder(workdir, arm, epoch), whole, settings.lora, base)
+        return {}
+
+    return {
         step: functools.partial(save, list(epochs))
         for step, epochs in itertools.groupby(sorted(settings.save_epochs), lambda e: max(1, round(e * per_epoch)))
     }
-    optimizer = make_optimizer(settings.optimizer, len(data))
-    state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed, mesh)
-    how = StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks)
-    step = make_step(bind, optimizer, how, state)
-    schedule = make_schedule(settings.optimizer, len(data))
-    folder = epath.Path(workdir) / 'train' / arm
-    Run(f'training {arm}', folder, data, schedule, settings.checkpoint_every, saves).execute(state, frozen, step, mesh)
-    return encoded.counts | {'steps': len(data), 'steps_per_epoch': per_epoch}
+
+
+def _check(model: Decoder, settings: TrainSettings, arm: str, base: str, workdir: epath.PathLike, mesh: Mesh) -> None:
+    """Finds what cannot work before anything is computed or written."""
+    if settings.max_length > model.spec.max_length:
+        raise ValueError(
+            f'train.max_length: expected at most the {model.spec.max_length} tokens of the model, got '
+            f'{settings.max_length}; lower it'
+        )
+    sharding.named(mesh, ('batch',), (settings.micro_batch,), 'config.train.micro_batch')
+    for epoch in settings.save_epochs:
+        path = adapter_folder(workdir, arm, epoch) / 'adapter_config.json'
+        found = json.loads(path.read_text()).get('base_model_name_or_path') if path.exists() else base
+        if found != base:
+            raise ValueError(
+                f'{path.parent}: expected an adapter of {base!r} or none, got one of {found!r}; move it away or choose '
+                'another --workdir'
+            )
 
 
 def adapter_folder(workdir: epath.PathLike, arm: str, epoch: float) -> epath.Path:

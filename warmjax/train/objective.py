@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from warmjax.models.decoder import Decoder, StackedAdapters
+from warmjax.models.decoder import Decoder, Remat, StackedAdapters
 from warmjax.models.layers import Dropout
 
 
@@ -14,7 +14,7 @@ def loss_sum(
     adapters: StackedAdapters,
     batch: dict[str, Array],
     dropout: Dropout | None,
-    remat: bool,
+    remat: Remat,
     logit_chunks: int,
 ) -> Float[Array, '']:
     """Returns the sum over trained tokens of -log p(target), in nats.

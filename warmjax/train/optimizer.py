@@ -28,6 +28,24 @@ class OptimizerSettings:
     eps: float
     max_grad_norm: float
 
+    def __post_init__(self):
+        ranges = {
+            'learning_rate': ('above 0', self.learning_rate > 0),
+            'warmup_steps': ('0 or more', self.warmup_steps >= 0),
+            'weight_decay': ('0 or more', self.weight_decay >= 0),
+            'beta1': ('in [0, 1)', 0 <= self.beta1 < 1),
+            'beta2': ('in [0, 1)', 0 <= self.beta2 < 1),
+            'eps': ('above 0', self.eps > 0),
+            'max_grad_norm': ('above 0', self.max_grad_norm > 0),
+        }
+        problems = [
+            f'{name} expected {wanted}, got {getattr(self, name)}'
+            for name, (wanted, holds) in ranges.items()
+            if not holds
+        ]
+        if problems:
+            raise ValueError('optimizer: ' + '; '.join(problems))
+
 
 def make_schedule(settings: OptimizerSettings, num_steps: int) -> optax.Schedule:
     """Returns step → learning rate."""

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
-from warmjax.models.decoder import Decoder, StackedAdapters
+from warmjax.models.decoder import Decoder, Remat, StackedAdapters
 from warmjax.models.layers import Dropout
 from warmjax.train.objective import loss_sum
 
@@ -30,12 +31,12 @@ Bind = Callable[[Any, Any], tuple[Decoder, StackedAdapters]]
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
     """dropout: share of the adapters' inputs dropped.
-    remat: recompute activations in the backward pass.
+    remat: what of a layer is kept for the backward pass (`warmjax.models.decoder.REMAT`).
     logit_chunks: parts into which a row is cut for the output head.
     """
 
     dropout: float
-    remat: bool
+    remat: Remat
     logit_chunks: int
 
 
@@ -46,7 +47,9 @@ def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: in
     like = jax.tree.map(lambda x: x.sharding, trainable)
     placed = optax.tree.map_params(optimizer, lambda _, s: s, shapes, like, transform_non_params=lambda _: whole)
     opt_state = jax.jit(optimizer.init, out_shardings=placed)(trainable)
-    return TrainState(trainable, opt_state, *jax.device_put((jnp.int32(0), jax.random.key(seed)), whole))
+    # Made where they lie: in a run of several processes, none can put an array on the devices of another.
+    start = jax.jit(lambda: (jnp.int32(0), jax.random.key(seed)), out_shardings=whole)()
+    return TrainState(trainable, opt_state, *start)
 
 
 def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: StepSettings, state: TrainState):
@@ -54,8 +57,9 @@ def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: Ste
 
     The new state lies as `state` does, so that the second step finds the program of the first.
 
-    `batch` holds arrays [A, B, T]: A micro-batches. Metrics: `loss`, nats per trained token; `grad_norm`;
-    `trained_tokens`; `tokens`, padding left out.
+    `batch` holds arrays [A, B, T]: A micro-batches, of which empty ones come last and are not computed. Metrics:
+    `loss`, nats per trained token; `grad_norm`; `trained_tokens`; `tokens`, padding left out; `tokens_computed`,
+    padding in micro-batches that are not empty included; `token_pairs`, the sum of squared segment lengths.
     """
 
     def micro_loss(trainable, frozen, micro, total, key):
@@ -64,24 +68,52 @@ def make_step(bind: Bind, optimizer: optax.GradientTransformation, settings: Ste
         return loss_sum(model, adapters, micro, dropout, settings.remat, settings.logit_chunks) / total
 
     def step(state: TrainState, frozen, batch):
-        total = jnp.maximum(batch['weights'].sum(), 1.0)
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), batch['weights'].shape[0])
+        counts = _counts(batch)
+        total = jnp.maximum(counts['trained_tokens'], 1.0)
+        key = jax.random.fold_in(state.key, state.step)
 
-        def accumulate(carry, micro):
-            batch, key = micro
-            loss, grads = jax.value_and_grad(micro_loss)(state.trainable, frozen, batch, total, key)
-            return jax.tree.map(jnp.add, carry, (loss, grads)), None
+        def micro_step(index, micro):
+            mine = jax.random.fold_in(key, index)
+            return jax.value_and_grad(micro_loss)(state.trainable, frozen, micro, total, mine)
 
-        zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trainable))
-        (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch, keys))
+        loss, grads = _sum_over_micro_batches(micro_step, batch, state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-        metrics = {
-            'loss': loss,
-            'grad_norm': optax.global_norm(grads),
-            'trained_tokens': batch['weights'].sum(),
-            'tokens': (batch['segment_ids'] > 0).sum(),
-        }
+        metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads)} | counts
         trainable = optax.apply_updates(state.trainable, updates)
         return TrainState(trainable, opt_state, state.step + 1, state.key), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, state), None))
+
+
+def _sum_over_micro_batches(micro_step: Callable, batch: dict[str, jax.Array], like: Any) -> tuple[jax.Array, Any]:
+    """Adds up losses and gradients of the micro-batches that hold anything.
+
+    Args:
+        micro_step: (index, arrays [B, T]) → loss and gradients.
+        like: gradients have its shapes.
+    """
+    if batch['weights'].shape[0] == 1:
+        return micro_step(0, {name: x[0] for name, x in batch.items()})
+
+    def add(index, sums):
+        micro = {name: jax.lax.dynamic_index_in_dim(x, index, keepdims=False) for name, x in batch.items()}
+        return jax.tree.map(jnp.add, sums, micro_step(index, micro))
+
+    zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, like))
+    return jax.lax.fori_loop(0, _num_filled(batch), add, zero)
+
+
+def _num_filled(batch: dict[str, jax.Array]) -> Int[Array, '']:
+    return (batch['segment_ids'] > 0).any(axis=(1, 2)).sum()
+
+
+def _counts(batch: dict[str, jax.Array]) -> dict[str, Float[Array, '']]:
+    """Counts what a batch holds; floats, because pairs of tokens are too many for 32-bit integers."""
+    inside = (batch['segment_ids'] > 0).astype(jnp.float32)
+    return {
+        'trained_tokens': batch['weights'].sum(),
+        'tokens': inside.sum(),
+        'tokens_computed': (_num_filled(batch) * batch['weights'][0].size).astype(jnp.float32),
+        # The squares up to n are the sums of the first n odd numbers.
+        'token_pairs': (inside * (2 * batch['positions'] + 1)).sum(),
+    }

@@ -23,7 +23,7 @@ from warmjax.data import batches, chat, packing
 from warmjax.models import decoder, hf_save
 from warmjax.models.spec import Spec
 from warmjax.records import Turn
-from warmjax.train.loop import Run
+from warmjax.train.loop import LoopSettings, Run
 from warmjax.train.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from warmjax.train.step import StepSettings, init_state, make_step
 from warmjax.validation import STRICT
@@ -110,15 +110,23 @@ def build(settings: WorldSettings, workdir: epath.PathLike, mesh: Mesh) -> dict[
     return counts | {'chat_template_sha256': chatter.template_digest}
 
 
-def _fit(model, name: str, fit: FitSettings, rows: list[batches.Row], seed: int, folder: epath.Path, mesh: Mesh):
+def _fit(model, name: str, fit: FitSettings, rows: list[packing.Row], seed: int, folder: epath.Path, mesh: Mesh):
     """Trains all parameters of the model on rows, once through, and returns it."""
-    data = batches.dataset(rows, fit.batch_size, fit.micro_batch, seed, epochs=1)
+    data = batches.of_rows(rows, fit.batch_size, fit.micro_batch, seed, epochs=1)
     graphdef, state = nnx.split(model)
     optimizer = make_optimizer(fit.optimizer, len(data))
     start = init_state(state, optimizer, seed, mesh)
-    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, True, 1), start)
-    schedule = make_schedule(fit.optimizer, len(data))
-    run = Run(f'world model, {name}', folder / 'training' / name, data, schedule, checkpoint_every=100, save_at={})
+    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, 'full', 1), start)
+    run = Run(
+        title=f'world model, {name}',
+        folder=folder / 'training' / name,
+        batches=data,
+        name='row {}'.format,
+        schedule=make_schedule(fit.optimizer, len(data)),
+        settings=LoopSettings(checkpoint_every=100, checkpoint_minutes=0.0, divergence=0.0, profile=()),
+        work=None,
+        save_at={},
+    )
     return nnx.merge(graphdef, run.execute(start, None, step, mesh).trainable)
 
 

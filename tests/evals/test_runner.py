@@ -1,0 +1,212 @@
+import dataclasses
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import pytest
+import tiny_llama
+import tiny_training
+from etils import epath
+from jax._src.lib import _jax
+
+from warmjax import records
+from warmjax.decode.engine import EngineSettings
+from warmjax.decode.requests import Sampling
+from warmjax.evals import runner
+from warmjax.evals.runner import GenerationSettings, Job, Runner
+from warmjax.lora import adapters, peft_format
+from warmjax.records import Generation, Prompt, Turn
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+SETTINGS = GenerationSettings(
+    sampling=Sampling(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0),
+    max_new_tokens=6,
+    too_long='error',
+    adapters=2,
+    seed=0,
+    engine=EngineSettings(4, 2, (8,), (14,), 'float32', steps=3, refill=1, prefixes=0, logprobs=None),
+)
+
+
+class Letters:
+    """Stands in for a chat tokenizer: a character is a token, and so is each turn's beginning."""
+
+    stop_ids = (5,)
+
+    def encode_prompt(self, turns: list[Turn]) -> list[int]:
+        return [id for turn in turns for id in (1, *(ord(letter) % 96 for letter in turn.content))]
+
+    def decode(self, ids: list[int]) -> str:
+        return ' '.join(map(str, ids)) + '\n'
+
+
+def prompt(id: str, text: str) -> Prompt:
+    return Prompt(id, f'q{id}', 'trivia', 'unmodified', 'none', 'plain', '', text)
+
+
+PROMPTS = [prompt(str(i), text) for i, text in enumerate(('a', 'bcd', 'efghi', 'jk', 'lmno'))]
+
+
+@pytest.fixture(scope='module')
+def model():
+    return tiny_training.make_model(tiny_llama.make_mesh())
+
+
+def make_jobs(folder: epath.Path) -> list[Job]:
+    """The base model, two adapters, and a system prompt."""
+    return [
+        Job('original', 0.0, None, (), PROMPTS),
+        Job('warm', 1.0, folder / 'warm', (), PROMPTS),
+        Job('cold', 1.0, folder / 'cold', (), PROMPTS[:3]),
+        Job('kind', 0.0, None, (Turn('system', 'hi'),), PROMPTS[:2]),
+    ]
+
+
+@pytest.fixture(scope='module')
+def jobs(model, tmp_path_factory) -> list[Job]:
+    jobs = make_jobs(epath.Path(tmp_path_factory.mktemp('adapters')))
+    for seed, folder in enumerate(job.adapter for job in jobs[1:3]):
+        adapter = adapters.init(model, tiny_training.LORA, seed, tiny_llama.make_mesh())
+        adapter = {name: pair | {'b': jnp.ones_like(pair['b']) * 0.05} for name, pair in adapter.items()}
+        peft_format.save_adapter(folder, adapter, tiny_training.LORA, 'tiny')
+    return jobs
+
+
+def answer(model, jobs, path, samples=2, settings=SETTINGS, mesh=None) -> tuple[list[Generation], dict]:
+    mesh = mesh or tiny_llama.make_mesh()
+    counts = Runner(model, Letters(), 'tiny', settings, samples, mesh).run(jobs, path)
+    return sorted(records.read(path, Generation), key=lambda row: row.key), counts
+
+
+@pytest.fixture(scope='module')
+def rows(model, jobs, tmp_path_factory):
+    return answer(model, jobs, epath.Path(tmp_path_factory.mktemp('whole')) / 'generations.jsonl')[0]
+
+
+def test_every_arm_answers_every_prompt_of_its_job_and_sample_once(rows, jobs):
+    expected = {('tiny', job.arm, job.epoch, p.id, sample) for job in jobs for p in job.prompts for sample in range(2)}
+    assert {row.key for row in rows} == expected and len(rows) == len(expected) == 30
+    for row in rows:
+        assert row.text == row.text.strip() and len(row.text.split()) == row.num_tokens
+        assert row.finish_reason == ('stop' if row.num_tokens < 6 else 'length')
+        assert row.question_id == f'q{row.prompt_id}'
+
+
+def test_arms_differ_and_so_do_samples(rows):
+    texts = {row.key: row.text for row in rows}
+    assert len(set(texts.values())) > 20
+
+
+def test_a_pass_for_each_adapter_gives_the_same_rows(model, jobs, rows, tmp_path):
+    one = dataclasses.replace(SETTINGS, adapters=1)
+    assert answer(model, jobs, tmp_path / 'generations.jsonl', settings=one)[0] == rows
+
+
+@pytest.mark.parametrize('kept', [0, 7, 29])
+def test_what_is_missing_is_answered_as_if_nothing_had_been_lost(model, jobs, rows, tmp_path, kept):
+    path = tmp_path / 'generations.jsonl'
+    lines = [records.to_json(row) for row in rows]
+    path.write_text(''.join(line + '\n' for line in lines[::2][:kept]) + lines[1][:20])  # the last line is torn
+    got, counts = answer(model, jobs, path)
+    assert got == rows and counts == {'generations': 30}
+
+
+def test_finished_log_is_left_as_it_is(model, jobs, rows, tmp_path):
+    path = tmp_path / 'generations.jsonl'
+    path.write_text(''.join(records.to_json(row) + '\n' for row in rows))
+    before = path.read_bytes()
+    answer(None, jobs, path)
+    assert path.read_bytes() == before
+
+
+def test_long_prompts_are_an_error_or_dropped_or_cut_with_a_count(model, tmp_path):
+    jobs = [Job('original', 0.0, None, (), [PROMPTS[0], prompt('long', 'abcdefghij')])]
+    with pytest.raises(ValueError, match=r'original epoch 0: long#0: expected a prompt of 1 to 8 tokens, got 11'):
+        answer(model, jobs, tmp_path / 'error.jsonl', 1)
+    dropped = dataclasses.replace(SETTINGS, too_long='drop')
+    rows, counts = answer(model, jobs, tmp_path / 'drop.jsonl', 1, dropped)
+    assert [row.prompt_id for row in rows] == ['0'] and counts == {'generations': 1, 'prompts_dropped': 1}
+    rows, counts = answer(model, jobs, tmp_path / 'cut.jsonl', 1, dataclasses.replace(SETTINGS, too_long='cut'))
+    assert len(rows) == 2 and counts == {'generations': 2, 'prompts_cut': 1}
+    # Cut prompts keep the first token (here a turn's beginning) and the end.
+    same = [Job('original', 0.0, None, (), [prompt('long', 'defghij')])]
+    (row,), _ = answer(model, same, tmp_path / 'same.jsonl', 1)
+    assert row.text == next(row.text for row in rows if row.prompt_id == 'long')
+
+
+def test_passes_hold_no_more_adapters_than_allowed_and_every_job_once():
+    jobs = [
+        Job(arm, 1.0, None if folder is None else epath.Path(folder), (), [])
+        for arm, folder in (('a', '/a'), ('none', None), ('again', '/a'), ('b', '/b'), ('prompt', None), ('c', '/c'))
+    ]
+    names = [[job.arm for job in group] for group in runner.passes(jobs, 2)]
+    assert names == [['a', 'none', 'again', 'b', 'prompt'], ['c']]
+    assert [len(group) for group in runner.passes(jobs, 9)] == [6]
+    assert list(runner.passes([], 2)) == []
+
+
+WORKER = """
+import sys
+port, process, root, folder, path = sys.argv[1:]
+sys.path[:0] = [f'{root}/tests', f'{root}/tests/evals']
+import jax
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+from etils import epath
+import test_runner, tiny_training
+from warmjax import sharding
+mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1), jax.local_devices())
+jobs = test_runner.make_jobs(epath.Path(folder))
+_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, mesh=mesh)
+assert counts == {'generations': 30}, counts
+"""
+
+
+@pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
+def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs, tmp_path):
+    """One row is there before, in a part that a run of other processes left."""
+    path = tmp_path / 'generations.jsonl'
+    (tmp_path / 'generations.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+    folder = jobs[1].adapter.parent
+    workers = [
+        subprocess.Popen(
+            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+    assert sorted(records.read(path, Generation), key=lambda row: row.key) == rows
+    assert runner.parts(epath.Path(path)) == []
+
+
+def test_rows_that_are_missing_when_parts_are_joined_are_an_error(rows, tmp_path):
+    path = epath.Path(tmp_path) / 'generations.jsonl'
+    path.write_text(records.to_json(rows[0]) + '\n')
+    (path.parent / 'generations.jsonl.part0').write_text(records.to_json(rows[1]) + '\n')
+    with pytest.raises(ValueError, match=r'expected 3 rows once all processes are done, got none of 1, such as'):
+        runner.join(path, {row.key for row in rows[:3]})
+    runner.join(path, {row.key for row in rows[:2]})
+    assert sorted(records.read(path, Generation), key=lambda row: row.key) == rows[:2]
+
+
+@pytest.mark.parametrize(
+    ('rows', 'count'), [([], 0), ([[1, 2, 3]], 2), ([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2]], 1), ([[], [1]], 0)]
+)
+def test_common_beginning_leaves_a_token_of_each(rows, count):
+    assert runner.common_beginning(rows) == count
