@@ -44,7 +44,7 @@ class Row:
 
 
 ROWS = (
-    Row('Llama-3.1-8B', 'v5e:2x4', MeshSettings(1, 8, 1), 16, 'names', 8.9),
+    Row('Llama-3.1-8B', 'v5e:2x4', MeshSettings(1, 8, 1), 8, 'names', 8.9),
     Row('Llama-3.1-8B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 4.9),
     Row('Mistral-Small-2409', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 9.7),
     Row('Qwen2.5-32B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'attention', 8.5),

@@ -103,16 +103,24 @@ def test_collectives_count_with_their_bytes_as_often_as_they_run():
 
 
 def test_collective_done_in_pieces_counts_once():
-    """As TPU programs overlap one with products: several fusions have it, under the same number."""
+    """As TPU programs overlap one with products: several fusions have it under the same number, some of them in a loop
+    that it outlasts."""
     program = """%piece (a: f32[2,8]) -> f32[16,8] {
   %a = f32[2,8]{1,0} parameter(0)
   ROOT %g = f32[16,8]{1,0} all-gather(%a), channel_id=7, dimensions={0}
 }
 
+%body (a: f32[2,8]) -> f32[2,8] {
+  %a = f32[2,8]{1,0} parameter(0)
+  %advance = f32[16,8]{1,0} fusion(%a), kind=kCustom, calls=%piece
+  ROOT %same = f32[2,8]{1,0} copy(%a)
+}
+
 ENTRY %main (a: f32[2,8]) -> f32[16,8] {
   %a = f32[2,8]{1,0} parameter(0)
   %first = f32[16,8]{1,0} fusion(%a), kind=kCustom, calls=%piece
-  ROOT %second = f32[16,8]{1,0} fusion(%a), kind=kCustom, calls=%piece
+  %loop = f32[2,8]{1,0} while(%a), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  ROOT %last = f32[16,8]{1,0} fusion(%loop), kind=kCustom, calls=%piece
 }
 """
     assert hlo.read(program, 1).collectives == (hlo.Collective('all-gather', 1, 512, 512),)

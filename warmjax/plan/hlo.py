@@ -84,10 +84,10 @@ def read(text: str, unknown_trips: int) -> Work:
         flops += times * _matmul_flops(instruction, shapes)
         kind = instruction.opcode.removesuffix('-start')
         if kind in COLLECTIVES:
-            # Pieces of one, each fused with what it overlaps, share its channel.
+            # Pieces of one, each fused with what it overlaps, share its channel; some advance it in an inner loop.
             channel = instruction.attribute('channel_id') or f'of {instruction.name}'
-            done, size = calls[kind].get(channel, (0, 0))
-            calls[kind][channel] = max(times, done), max(_largest_bytes(instruction, shapes), size)
+            done, size = calls[kind].get(channel, (times, 0))
+            calls[kind][channel] = min(times, done), max(_largest_bytes(instruction, shapes), size)
     return Work(
         flops,
         tuple(

@@ -12,6 +12,7 @@ _NO_HOST = {
     'TPU_SKIP_MDS_QUERY': '1',  # libtpu would ask a metadata server which machine this is
     'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
     'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true',  # its lock keeps two processes off one TPU; compiling touches none
 }
 """What libtpu otherwise looks for, and complains about where no TPU is; the topology compiled for is not among it."""
 
@@ -35,6 +36,8 @@ def devices(name: str) -> list[jax.Device]:
     try:
         return list(topologies.get_topology_desc(platform='tpu', topology_name=name).devices)
     except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith('INVALID_ARGUMENT'):
+            raise
         raise ValueError(
             f'topology: expected a generation and a grid of chips, as {", ".join(EXAMPLES)}, got {name!r} '
             f'({str(error).splitlines()[0]}); choose a slice that exists'
