@@ -25,12 +25,12 @@ def about(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def record(result: Mapping[str, Any], append: bool) -> None:
-    """Prints a result and, if asked, appends it to FILE as one line."""
+def record(result: Mapping[str, Any], append: bool, file: pathlib.Path = FILE) -> None:
+    """Prints a result and, if asked, appends it to a file as one line."""
     print(json.dumps(result, indent=2))
     if append:
-        with FILE.open('a') as file:
-            file.write(json.dumps(result) + '\n')
+        with file.open('a') as lines:
+            lines.write(json.dumps(result) + '\n')
 
 
 def _cpu_name() -> str:

@@ -109,6 +109,11 @@ def state_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
     return nnx.from_flat_state(flat)
 
 
+def abstract_arrays(shapes: Any, shardings: Any) -> Any:
+    """Returns, leaf for leaf, shape and dtype of an array with its layout."""
+    return jax.tree.map(lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes, shardings)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation inside a jitted function; without a mesh in force, does nothing."""
     if jax.sharding.get_abstract_mesh().empty:

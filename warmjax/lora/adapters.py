@@ -62,20 +62,13 @@ def linear_maps(model: Decoder) -> dict[str, LinearMap]:
 
 def init(model: Decoder, settings: LoraSettings, seed: int, mesh: Mesh) -> StackedAdapters:
     """Makes new adapters as PEFT does: A uniform within 1 / sqrt(in), B zero."""
-    maps = linear_maps(model)
-    layers = model.spec.num_layers
+    return jax.jit(lambda: _draw(model, settings, seed), out_shardings=shardings(model, settings, mesh))()
 
-    def build():
-        keys = dict(zip(LINEARS, jax.random.split(jax.random.key(seed), len(LINEARS))))
-        return {
-            name: {
-                'a': _uniform(keys[name], (layers, maps[name].dims[0], settings.rank)),
-                'b': jnp.zeros((layers, settings.rank, maps[name].dims[1]), jnp.float32),
-            }
-            for name in settings.targets
-        }
 
-    return jax.jit(build, out_shardings=shardings(model, settings, mesh))()
+def abstract(model: Decoder, settings: LoraSettings, mesh: Mesh) -> StackedAdapters:
+    """Returns adapters of a (possibly abstract) model with shapes and layouts in place of arrays."""
+    shapes = jax.eval_shape(lambda: _draw(model, settings, 0))
+    return sharding.abstract_arrays(shapes, shardings(model, settings, mesh))
 
 
 def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
@@ -94,6 +87,19 @@ def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
 def scaled(adapters: StackedAdapters, scale: float) -> StackedAdapters:
     """Multiplies every B by alpha / R, the form in which the decoder takes adapters."""
     return {name: {'a': pair['a'], 'b': pair['b'] * scale} for name, pair in adapters.items()}
+
+
+def _draw(model: Decoder, settings: LoraSettings, seed: int) -> StackedAdapters:
+    maps = linear_maps(model)
+    layers = model.spec.num_layers
+    keys = dict(zip(LINEARS, jax.random.split(jax.random.key(seed), len(LINEARS))))
+    return {
+        name: {
+            'a': _uniform(keys[name], (layers, maps[name].dims[0], settings.rank)),
+            'b': jnp.zeros((layers, settings.rank, maps[name].dims[1]), jnp.float32),
+        }
+        for name in settings.targets
+    }
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

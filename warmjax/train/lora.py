@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import optax
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
@@ -22,7 +23,7 @@ from warmjax.records import Pair
 from warmjax.train import metrics
 from warmjax.train.loop import LoopSettings, Run
 from warmjax.train.optimizer import OptimizerSettings, make_optimizer, make_schedule
-from warmjax.train.step import StepSettings, init_state, make_step
+from warmjax.train.step import StepSettings, TrainState, init_state, make_step
 from warmjax.validation import STRICT
 
 
@@ -117,13 +118,9 @@ def train(
     data = make_batches(encoded, settings)
     per_epoch = batches.steps_per_epoch(len(encoded.sequences), settings.batch_size)
     graphdef, frozen = nnx.split(model)
-
-    def bind(trainable, frozen):
-        return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora.scale)
-
     optimizer = make_optimizer(settings.optimizer, len(data))
     state = init_state(adapters.init(model, settings.lora, settings.seed, mesh), optimizer, settings.seed, mesh)
-    step = make_step(bind, optimizer, StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks), state)
+    step = make_lora_step(graphdef, optimizer, settings, state)
     run = Run(
         title=f'training {arm}',
         folder=folder,
@@ -141,6 +138,17 @@ def train(
     run.execute(state, frozen, step, mesh)
     padding = 1 - settings.epochs * encoded.counts['tokens'] / data.tokens_computed
     return encoded.counts | {'steps': len(data), 'steps_per_epoch': per_epoch, 'padding_share': round(padding, 4)}
+
+
+def make_lora_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, settings: TrainSettings, state: TrainState
+):
+    """Returns the jitted step (see `step.make_step`) of adapters of a frozen model; `state` may be abstract."""
+
+    def bind(trainable, frozen):
+        return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora.scale)
+
+    return make_step(bind, optimizer, StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks), state)
 
 
 def make_batches(encoded: batches.Conversations, settings: TrainSettings) -> batches.Batches:

@@ -28,9 +28,11 @@ def loss_sum(
     """
     x, _ = model(batch['tokens'], batch['positions'], batch['segment_ids'], adapters, dropout, remat)
 
+    head = model.head()
+
     def chunk_loss(total, chunk):
         x, targets, weights = chunk
-        logits = model.logits(x)
+        logits = model.logits(x, head)
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         return total + jnp.sum((jax.nn.logsumexp(logits, axis=-1) - chosen) * weights), None
 

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from warmjax import sharding
 from warmjax.models.decoder import Decoder, Remat, StackedAdapters
 from warmjax.models.layers import Dropout
 from warmjax.train.objective import loss_sum
@@ -40,15 +41,29 @@ class StepSettings:
     logit_chunks: int
 
 
-def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
-    """Makes the state before the first step; the optimizer's moments lie where their parameters lie."""
+def abstract_state(trainable: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Returns a state of shapes and layouts in place of arrays; the optimizer's moments lie where their parameters lie.
+
+    `trainable` may be arrays, or shapes and layouts itself.
+    """
     whole = NamedSharding(mesh, PartitionSpec())
     shapes = jax.eval_shape(optimizer.init, trainable)
     like = jax.tree.map(lambda x: x.sharding, trainable)
     placed = optax.tree.map_params(optimizer, lambda _, s: s, shapes, like, transform_non_params=lambda _: whole)
-    opt_state = jax.jit(optimizer.init, out_shardings=placed)(trainable)
+    start = jax.eval_shape(lambda: (jnp.int32(0), jax.random.key(0)))
+    return TrainState(
+        sharding.abstract_arrays(trainable, like),
+        sharding.abstract_arrays(shapes, placed),
+        *sharding.abstract_arrays(start, (whole, whole)),
+    )
+
+
+def init_state(trainable: Any, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """Makes the state before the first step."""
+    layout = jax.tree.map(lambda x: x.sharding, abstract_state(trainable, optimizer, mesh))
+    opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(trainable)
     # Made where they lie: in a run of several processes, none can put an array on the devices of another.
-    start = jax.jit(lambda: (jnp.int32(0), jax.random.key(seed)), out_shardings=whole)()
+    start = jax.jit(lambda: (jnp.int32(0), jax.random.key(seed)), out_shardings=(layout.step, layout.key))()
     return TrainState(trainable, opt_state, *start)
 
 
