@@ -51,7 +51,7 @@ def assert_near(found, wanted, relative):
 def test_metrics_describe_the_whole_batch(plain):
     plain.restart(seed=0)
     whole = {name: x.reshape(8, 16) for name, x in BATCHES[0].items()}
-    wanted = loss_sum(*plain.bind(plain.start.trainable, plain.frozen), whole, None, False, 1)
+    wanted = loss_sum(*plain.bind(plain.start.trainable, plain.frozen), whole, None, 'none', 1)
     metrics = plain.step(BATCHES[0])
     assert metrics['trained_tokens'] == whole['weights'].sum()
     assert metrics['tokens'] == whole['segment_ids'].sum() > metrics['trained_tokens']
