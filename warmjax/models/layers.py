@@ -68,7 +68,9 @@ class Linear(nnx.Module):
     ):
         self.name = name
         self.kernel_axes = 'OI'
-        self.kernel = param(rngs, (layers, *dims[::-1]), ('layers', *axes[::-1]), dtype, dims[0] ** -0.5)
+        # Drawn [in, out]: a seed gives the model that it gave before kernels lay the other way.
+        drawn = param(rngs, (layers, *dims), ('layers', *axes), dtype, dims[0] ** -0.5)
+        self.kernel = nnx.Param(drawn[...].swapaxes(1, 2), logical_axes=('layers', *axes[::-1]))
         if bias:
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
