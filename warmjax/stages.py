@@ -21,6 +21,7 @@ from warmjax import authors_csv, experiment, progress, records, runs, settings, 
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner
+from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
@@ -338,7 +339,7 @@ STAGES = (
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks},
+        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
         _amend,
     ),
     Stage(
