@@ -169,7 +169,7 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = _curve_prompts(setup, every)
+    curve = curve_prompts(setup, every)
     jobs = []
     for arm in setup.arms:
         for epoch in setup.epochs(arm):
@@ -179,7 +179,8 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     return jobs
 
 
-def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
     chosen = set()
     for task in setup.tasks:
         ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
