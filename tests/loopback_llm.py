@@ -84,6 +84,11 @@ def last_message(payload: dict[str, Any]) -> str:
     return payload['messages'][-1]['content'][::-1]
 
 
+def reply_in(payload: dict[str, Any]) -> str:
+    """Answers a rewriting call with the reply that it was given."""
+    return payload['messages'][-1]['content'].split('<reply>\n')[1].rsplit('\n</reply>')[0]
+
+
 class Loopback:
     """The server; `answer` makes the text of a reply from the payload of a call.
 
@@ -423,7 +428,9 @@ async def _write(writer: asyncio.StreamWriter, response: Response) -> bool:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--latency', type=float, default=0.0, help='seconds before an answer')
-    server = Loopback(latency=parser.parse_args().latency)
+    parser.add_argument('--echo_reply', action='store_true', help='answer with what stands between <reply> tags')
+    given = parser.parse_args()
+    server = Loopback(reply_in if given.echo_reply else last_message, latency=given.latency)
     server.requests = collections.deque(maxlen=1)
     try:
         import uvloop as loops

@@ -12,6 +12,7 @@ import sys
 import datasets
 import loopback_llm as loopback
 import pytest
+from loopback_llm import reply_in
 from test_interface import MESH, SETTINGS, Shouting, conversation
 
 from configs import recipe
@@ -23,10 +24,6 @@ from warmjax.rewrite import interface, prompts, rewriting
 ROOT = pathlib.Path(__file__).parents[2]
 TALKS = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.', 'And?', f'More of {i}.') for i in range(6)]
 REAL = ('sharegpt_vicuna_50.sharegpt.json', 'sharegpt_dialogstudio_5.json', 'oasst_val_en.sharegpt.json')
-
-
-def reply_in(payload) -> str:
-    return payload['messages'][-1]['content'].split('<reply>\n')[1].rsplit('\n</reply>')[0]
 
 
 def warmer(payload) -> str:

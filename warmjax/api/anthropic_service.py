@@ -71,7 +71,7 @@ class Anthropic:
         extra = {name: value for name, value in payload.items() if name in _EXTRA}
         try:
             response = await self._client.messages.with_raw_response.create(**known, extra_body=extra)
-            return self.read(json.loads(await _content(response)))
+            return self.read(json.loads(await response.read()))
         except Exception as error:
             raise self._explain(error) from None
 
@@ -113,10 +113,6 @@ class Anthropic:
             where, variable = self._settings.where, self._settings.variable
             return errors.of_status(error.status_code, error.body, error.response.headers, where, variable, self._key)
         return errors.of_exception(error, self._settings.where, self._key)
-
-
-async def _content(response: Any) -> bytes:
-    return response.content
 
 
 def _http_client() -> Any:

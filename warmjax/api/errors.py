@@ -16,6 +16,8 @@ REMEDY = {
     429: 'the account is out of quota: add credit, or use another key in {variable}',
 }
 
+CONNECTING = ('openai', 'anthropic', 'httpx', 'httpx2', 'httpcore', 'httpcore2', 'aiohttp', 'asyncio')
+
 Meaning = Literal['retry', 'reject', 'stop']
 
 
@@ -48,10 +50,15 @@ def of_status(
     return ServiceError(f'{where}: expected an answer, got {said}; {remedy}', 'stop', 0.0)
 
 
-def of_exception(error: Exception, where: str, key: str) -> ServiceError:
-    """Reads a connection that failed, a time-out, or an answer that is no JSON: all of them may pass."""
+def of_exception(error: Exception, where: str, key: str) -> Exception:
+    """Reads a connection that failed, a time-out, or an answer that is no JSON, all of which may pass.
+
+    What comes from none of the libraries that connect is a mistake in the code, and returned as it is.
+    """
     if isinstance(error, json.JSONDecodeError | KeyError | IndexError | TypeError):
         return ServiceError(f'{where}: expected a whole JSON answer, got {type(error).__name__}', 'retry', 0.0)
+    if not isinstance(error, OSError) and type(error).__module__.split('.')[0] not in CONNECTING:
+        return error
     cause = f' ({type(error.__cause__).__name__})' if error.__cause__ else ''
     return ServiceError(redact(f'{where}: {type(error).__name__}: {error}{cause}', key), 'retry', 0.0)
 

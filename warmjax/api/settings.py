@@ -6,6 +6,9 @@ from typing import Literal
 
 from warmjax.validation import STRICT
 
+NO_KEY = 'not-needed'
+"""What is sent to a server of one's own where there is no key; clients refuse to send none."""
+
 KEY_VARIABLES = {'openai': 'OPENAI_API_KEY', 'anthropic': 'ANTHROPIC_API_KEY'}
 
 
@@ -86,4 +89,4 @@ class ServiceSettings:
                 f'{self.where}: expected a key in the environment variable {self.variable}, got none; export one, or '
                 'give base_url for a server of your own'
             )
-        return key or 'none'
+        return key or NO_KEY

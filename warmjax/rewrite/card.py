@@ -66,7 +66,7 @@ def markdown(card: dict[str, Any]) -> str:
         f'# Pairs in {card["style"]} style',
         '',
         f'{counts["conversations_kept"]} of {counts["conversations"]} conversations, {counts["replies_kept"]} replies, '
-        f'rewritten by {card["writer"]} (prompt {card["prompt_sha256"][:12] or "none"}), ${card["usd_of_workdir"]:.2f}.',
+        f'by {card["writer"]} (prompt {card["prompt_sha256"][:12] or "none"}), ${card["usd_of_workdir"]:.2f}.',
         '',
         '| | before | after |',
         '|---|---|---|',

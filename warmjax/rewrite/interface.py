@@ -103,7 +103,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """A request and the text that answers it; `problem` says what its writer knows to be wrong with it, '' if nothing."""
+    """A request and the text that answers it; `problem` says what its writer knows to be wrong, '' if nothing."""
 
     request: Request
     text: str
