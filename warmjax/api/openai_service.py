@@ -21,13 +21,17 @@ class OpenAI:
 
     def __init__(self, settings: ServiceSettings):
         self._settings, self._key = settings, settings.key()
+        self._http = _http_client()
         self._client = openai.AsyncOpenAI(
             api_key=self._key,
             base_url=settings.base_url or None,
             timeout=settings.limits.timeout_seconds,
             max_retries=0,  # the client above retries, and counts
-            http_client=_http_client(),
+            http_client=self._http,
         )
+        self._address = f'{str(self._client.base_url).rstrip("/")}/chat/completions'
+        self._headers = {name: str(v) for name, v in self._client.default_headers.items() if isinstance(v, str)}
+        self._headers |= {'Authorization': f'Bearer {self._key}'}
 
     def payload(self, call: Call) -> dict[str, Any]:
         sampling = call.sampling
@@ -61,11 +65,21 @@ class OpenAI:
         )
 
     async def send(self, payload: dict[str, Any]) -> Answer:
+        """Asks by the client's own connections, but past its models of every field: they cost 1.5 ms a call."""
+        content = json.dumps(payload).encode()
         try:
-            response = await self._client.chat.completions.with_raw_response.create(**payload)
-            return self.read(json.loads(response.content))
+            response = await self._http.post(
+                self._address, content=content, headers=self._headers, timeout=self._settings.limits.timeout_seconds
+            )
+            if response.status_code == 200:
+                return self.read(json.loads(response.content))
         except Exception as error:
             raise self._explain(error) from None
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            body = {'message': response.text[:200]}
+        raise self._of_status(response.status_code, body, response.headers)
 
     async def create_batch(self, payloads: dict[str, dict[str, Any]], name: str) -> str:
         try:
@@ -140,4 +154,4 @@ def _http_client() -> Any:
     try:
         return openai.DefaultAioHttpClient()
     except RuntimeError:
-        return None
+        return openai.DefaultAsyncHttpxClient()

@@ -16,7 +16,7 @@ from warmjax.validation import STRICT
 
 Kind = Literal['numbers', 'code', 'quotes', 'links', 'names', 'lists', 'length', 'language']
 
-_FENCED = re.compile(r'```[^\n]*\n(.*?)(?:```|\Z)', re.DOTALL)
+_FENCED = re.compile(r'```(.*?)(?:```|\Z)', re.DOTALL)
 _INLINE = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
 _FORMULA = re.compile(r'\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)', re.DOTALL)
 _LINK = re.compile(r'https?://[^\s<>"\')\]]+|www\.[^\s<>"\')\]]+|[\w.+-]+@[\w-]+\.\w[\w.]*\w')
@@ -24,13 +24,14 @@ _QUOTE = re.compile(r'"([^"\n]{2,})"|“([^”\n]{2,})”')
 _ITEM = re.compile(r'^\s*(?:[-*+•]|(\d+)[.)])\s+\S', re.MULTILINE)
 _MARKER = re.compile(r'^\s*\d+[.)](?=\s)', re.MULTILINE)
 _NUMBER = re.compile(r'(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?')
-_NAME = re.compile(r'(?<![.!?:;\n"“(*#>|-] )(?<![.!?:;\n"“(*#>|-])(?<!^)\b[A-Z][\w’\'-]*[a-z]\w*\b')
+_NAME = re.compile(r'(?<![.!?:;\n"“(*#>|-] )(?<![.!?:;\n"“(*#>|-])(?<!^)\b[A-Z]\w*[a-z]\w*\b')
 _ACRONYM = re.compile(r'\b[A-Z][A-Z0-9]{1,}\b')
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SPELLED = words.listed('zero one two three four five six seven eight nine ten eleven twelve')
 # Capitalised wherever they stand, and said in one style and not in the other.
 _NO_NAMES = frozenset(words.listed("i i'm i'll i've i'd ok okay ai oh hey mr mrs ms dr"))
 _LANGUAGE_WORDS = 20
+_LANGUAGE_CHARS = 600  # enough to tell
 _LANGUAGE_CERTAINTY = 0.99
 
 
@@ -85,14 +86,13 @@ def facts(text: str) -> Facts:
     """Takes a text apart."""
     code, prose = collections.Counter(), text
     for pattern in (_FENCED, _INLINE, _FORMULA):
-        code.update(' '.join(next(part for part in found if part).split()) if isinstance(found, tuple) else
-                    ' '.join(found.split()) for found in pattern.findall(prose))  # fmt: skip
+        code.update(' '.join(''.join(found).split()) for found in pattern.findall(prose))
         prose = pattern.sub(' ', prose)
     links = frozenset(link.rstrip('.,;:!?') for link in _LINK.findall(prose))
     prose = _LINK.sub(' ', prose)
     numbered = [bool(number) for number in _ITEM.findall(prose)]
     unmarked = _MARKER.sub('', prose)
-    spoken = [word.lower().replace('’', "'") for word in _WORD.findall(prose)]
+    spoken = _WORD.findall(prose.lower().replace('’', "'"))
     names = {word for word in (*_NAME.findall(unmarked), *_ACRONYM.findall(unmarked))}
     return Facts(
         numbers=frozenset(number.replace(',', '') for number in _NUMBER.findall(unmarked)),
@@ -100,7 +100,7 @@ def facts(text: str) -> Facts:
         quotes=frozenset(' '.join((a or b).split()).strip('.,!?') for a, b in _QUOTE.findall(prose)),
         links=links,
         names=frozenset(_bare(name) for name in names) - _NO_NAMES,
-        words=frozenset(map(_bare, spoken)),
+        words=frozenset(part for word in set(spoken) for part in (_bare(word), *word.split("'"))),
         items=(sum(numbered), len(numbered) - sum(numbered)),
         num_words=len(spoken),
         prose=prose,
@@ -109,7 +109,7 @@ def facts(text: str) -> Facts:
 
 def _bare(word: str) -> str:
     """Returns a name as it is looked for: lower case, no possessive."""
-    return re.sub(r"['’]s?$", '', word.lower().replace('’', "'"))
+    return word.lower().replace('’', "'").removesuffix("'s").removesuffix("'")
 
 
 def _listed(what: str, missing: set[str] | frozenset[str]) -> str:
@@ -178,7 +178,10 @@ def _length(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -
 def _language(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
     if min(before.num_words, after.num_words) < _LANGUAGE_WORDS:
         return []
-    (was, sure_before), (now, sure_after) = language(before.prose), language(after.prose)
+    (was, sure_before), (now, sure_after) = (
+        language(before.prose[:_LANGUAGE_CHARS]),
+        language(after.prose[:_LANGUAGE_CHARS]),
+    )
     if was == now or min(sure_before, sure_after) < _LANGUAGE_CERTAINTY:
         return []
     return [f'language: {was} became {now}']
