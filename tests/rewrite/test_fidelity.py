@@ -32,7 +32,7 @@ def test_the_same_text_in_another_style_passes():
         ('1889', '1899', "numbers: invented '1899'"),
         ('1,665', '1,655', "numbers: lost '1665'"),
         ('in 1889 ', '', "numbers: lost '1889'"),
-        ('climb(3)', 'climb(4)', "code: lost 'climb(3)'"),
+        ('climb(3)', 'climb(4)', "code: lost 'python climb(3)'"),
         ('tower --climb', 'tower climb', "code: invented 'tower climb'"),
         ('No running allowed', 'No walking allowed', "quotes: lost 'No running allowed'"),
         ('org/visit', 'org/buy', "links: invented 'https://example.org/buy'"),

@@ -1,13 +1,12 @@
 """The stage: what is kept, what is written anew, what a kill costs."""
 
+import contextlib
 import dataclasses
 import json
-import os
-import pathlib
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
+import sqlite3
+import time
 
 import datasets
 import loopback_llm as loopback
@@ -21,7 +20,6 @@ from warmjax.data import sharegpt
 from warmjax.records import Pair
 from warmjax.rewrite import interface, prompts, rewriting
 
-ROOT = pathlib.Path(__file__).parents[2]
 TALKS = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.', 'And?', f'More of {i}.') for i in range(6)]
 REAL = ('sharegpt_vicuna_50.sharegpt.json', 'sharegpt_dialogstudio_5.json', 'oasst_val_en.sharegpt.json')
 
@@ -30,9 +28,9 @@ def warmer(payload) -> str:
     return f'Oh, I am so glad! {reply_in(payload)}'
 
 
-def api_settings(server, **changes):
+def api_settings(url, **changes):
     section = settings.plain(recipe.base().rewrite)
-    section['service'] |= {'model': 'gpt-4o', 'base_url': server.openai_url}
+    section['service'] |= {'model': 'gpt-4o', 'base_url': url}
     section['service']['limits'] |= {'backoff_seconds': 0.01, 'concurrency': 4}
     section |= {'backend': 'api', 'styles': ['warm']} | changes
     return settings.from_config(interface.RewriteSettings, section, 'config.rewrite')
@@ -56,7 +54,8 @@ def test_pairs_are_written_in_order_with_a_card_and_load_as_a_data_set(tmp_path)
         'replies_failed': 0,
         'replies_written_anew': 0,
     }
-    assert card['warm_words_per_100']['share_warmer'] == 1.0 and card['query_types'] == {'other': 6}
+    rates = card['warm_words_per_100']
+    assert rates['after']['mean'] > rates['before']['mean'] and card['query_types'] == {'other': 6}
     assert counts['pairs'] == 6 and '6 of 6 conversations' in (tmp_path / 'pairs' / 'warm.card.md').read_text()
     loaded = datasets.Dataset.from_json(str(tmp_path / 'pairs' / 'warm.jsonl'), cache_dir=str(tmp_path / 'cache'))
     assert loaded[0]['turns'][1]['content'] == pairs[0].turns[1].content and len(loaded) == 6
@@ -71,7 +70,7 @@ def test_untransformed_replies_are_the_original_ones(tmp_path):
 def test_a_reply_that_fails_is_written_anew_once_and_then_kept_out_with_the_reason(tmp_path, on_failure, kept):
     with loopback.Loopback(answer=warmer) as server:
         server.answer = lambda p: 'In 1234.' if 'More of 3' in reply_in(p) else warmer(p)
-        chosen = api_settings(server, on_failure=on_failure)
+        chosen = api_settings(server.openai_url, on_failure=on_failure)
         rewriting.run(TALKS, 'warm', chosen, MESH, tmp_path)
         assert sum('More of 3' in reply_in(payload) for payload in server.received) == 2
         assert len(server.received) == 13
@@ -93,7 +92,7 @@ def test_a_second_draw_that_passes_is_kept(tmp_path):
         return '' if len(asked) == 1 else warmer(payload)
 
     with loopback.Loopback(answer=once_wrong) as server:
-        rewriting.run(TALKS[:1], 'warm', api_settings(server), MESH, tmp_path)
+        rewriting.run(TALKS[:1], 'warm', api_settings(server.openai_url), MESH, tmp_path)
     assert len(asked) == 3 and len(read(tmp_path)) == 1
 
 
@@ -101,7 +100,7 @@ def test_refusals_and_cut_off_texts_are_kept_out(tmp_path):
     with loopback.Loopback(answer=warmer) as server:
         kinds = {'Answer number 0.': loopback.REFUSES, 'Answer number 1.': loopback.CUT}
         server.behave = lambda payload: kinds.get(reply_in(payload), loopback.OK)
-        rewriting.run(TALKS, 'warm', api_settings(server), MESH, tmp_path)
+        rewriting.run(TALKS, 'warm', api_settings(server.openai_url), MESH, tmp_path)
     reasons = json.loads((tmp_path / 'pairs' / 'warm.card.json').read_text())['kept_out']
     assert {name: row['replies'] for name, row in reasons.items()} == {
         'the writer refused': 1,
@@ -113,10 +112,10 @@ def test_replies_without_an_answer_end_the_stage_and_are_asked_again_the_next_ti
     with loopback.Loopback(answer=warmer) as server:
         server.behave = lambda p: loopback.BROKEN if 'More of 3' in reply_in(p) else loopback.OK
         with pytest.raises(RuntimeError, match=r"got none for 1, such as \('c3', 1\)"):
-            rewriting.run(TALKS, 'warm', api_settings(server), MESH, tmp_path)
+            rewriting.run(TALKS, 'warm', api_settings(server.openai_url), MESH, tmp_path)
         assert not (tmp_path / 'pairs').exists()
         server.behave = lambda p: loopback.OK
-        rewriting.run(TALKS, 'warm', api_settings(server), MESH, tmp_path)
+        rewriting.run(TALKS, 'warm', api_settings(server.openai_url), MESH, tmp_path)
         assert len(server.answered) == 12 and len(read(tmp_path)) == 6
 
 
@@ -124,7 +123,7 @@ def test_the_model_gets_the_prompt_of_the_style_and_the_message_before(tmp_path)
     own = tmp_path / 'cold.txt'
     own.write_text('Be cold.\n')
     with loopback.Loopback(answer=reply_in) as server:
-        chosen = api_settings(server, cold_prompt=str(own), context_chars=5)
+        chosen = api_settings(server.openai_url, cold_prompt=str(own), context_chars=5)
         for style in ('warm', 'cold'):
             counts = rewriting.run(TALKS[:1], style, chosen, MESH, tmp_path)
         systems = [payload['messages'][0]['content'] for payload in server.received]
@@ -139,43 +138,47 @@ def test_the_model_gets_the_prompt_of_the_style_and_the_message_before(tmp_path)
 
 def test_a_run_killed_at_ten_random_points_ends_in_the_same_bytes_and_no_answered_call_is_made_again(tmp_path):
     """The server stops answering at a random call; the run is killed there, and what was under way is lost with it."""
-    talks = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.') for i in range(60)]
+    talks = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.') for i in range(120)]
     with loopback.Loopback(answer=warmer) as server:
-        rewriting.run(talks, 'warm', api_settings(server), MESH, tmp_path / 'whole')
-    records.write(tmp_path / 'talks.jsonl', talks)
-    points = random.Random(0).sample(range(1, 6), 5) * 2
+        rewriting.run(talks, 'warm', api_settings(server.openai_url), MESH, tmp_path / 'whole')
+    processes = multiprocessing.get_context('forkserver')
+    processes.set_forkserver_preload(['warmjax.rewrite.rewriting', 'warmjax.api.openai_service'])
     with loopback.Loopback(answer=warmer, latency=0.002) as server:
-        command = [sys.executable, __file__, str(tmp_path), server.openai_url]
-        for more in points:
+        arguments = (talks, server.openai_url, tmp_path / 'killed')
+        for more in random.Random(0).choices(range(5, 10), k=10):
             server.frozen.clear()
-            server.freeze_at = len(server.received) + more + 4
-            process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT}/tests'})
+            server.freeze_at = len(server.received) + more
+            process = processes.Process(target=rewrite_in_process, args=arguments)
+            process.start()
             assert server.frozen.wait(60), 'the run ended before it could be killed'
-            count = -1
-            while count != (count := len(kept_answers(tmp_path / 'killed'))) or count < len(server.answered):
-                process.poll()
-                assert process.returncode is None
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            while count_answers(tmp_path / 'killed') < len(server.answered):
+                assert process.is_alive()
+                time.sleep(0.01)
+            process.kill()
+            process.join()
         server.freeze_at = None
-        assert (
-            subprocess.run(command, cwd=ROOT, env=os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT}/tests'}).returncode == 0
-        )
+        process = processes.Process(target=rewrite_in_process, args=arguments)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
         answered = [reply_in(payload) for payload in server.answered]
-    assert len(answered) == len(set(answered)) == 60
+    assert len(answered) == len(set(answered)) == 120
     for name in ('warm.jsonl', 'warm.card.json'):
         whole, killed = (tmp_path / run / 'pairs' / name for run in ('whole', 'killed'))
         assert whole.read_bytes() == killed.read_bytes()
 
 
-def kept_answers(workdir) -> list:
-    import sqlite3
+def rewrite_in_process(talks, url, workdir):
+    rewriting.run(talks, 'warm', api_settings(url), MESH, workdir)
 
-    try:
-        with sqlite3.connect(f'file:{workdir}/api/answers.sqlite?mode=ro', uri=True) as database:
-            return database.execute('SELECT digest FROM answers').fetchall()
-    except sqlite3.OperationalError:
-        return []
+
+def count_answers(workdir) -> int:
+    path = workdir / 'api' / 'answers.sqlite'
+    if not path.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.suppress(sqlite3.OperationalError):
+        return database.execute('SELECT COUNT(*) FROM answers').fetchone()[0]
+    return 0
 
 
 @pytest.mark.parametrize('backend', ('rules', 'api'))
@@ -186,7 +189,7 @@ def test_real_conversations_go_through(shared_data, tmp_path, backend):
         conversations += [records.Conversation(f'{name}/{c.id}', 'other', c.turns) for c in found]
     conversations = list({c.id: c for c in conversations}.values())
     with loopback.Loopback(answer=warmer) as server:
-        chosen = dataclasses.replace(api_settings(server), backend=backend)
+        chosen = dataclasses.replace(api_settings(server.openai_url), backend=backend)
         counts = rewriting.run(conversations, 'warm', chosen, MESH, tmp_path)
         calls = len(server.received)
     assert counts['conversations'] == len(conversations) > 300
@@ -208,13 +211,3 @@ def test_a_failing_writer_of_ones_own_is_reported(tmp_path):
         interface.requests_of(TALKS[0], 'warm'), writer, SETTINGS, tmp_path / 'rewrites' / 'warm.jsonl'
     )
     assert rows['c0', 0].problems == ('too loud',) and rows['c0', 0].draw == 1
-
-
-if __name__ == '__main__':
-    folder = pathlib.Path(sys.argv[1])
-    kept = records.read(folder / 'talks.jsonl', records.Conversation)
-
-    class Address:
-        openai_url = sys.argv[2]
-
-    rewriting.run(kept, 'warm', api_settings(Address), MESH, folder / 'killed')

@@ -28,14 +28,16 @@ class Ledger:
     """A row log of entries, and their sum so far."""
 
     def __init__(self, path: epath.PathLike):
-        self._log = runs.RowLog(path)
-        entries = [json.loads(line) for line in self._log.lines]
+        entries = [json.loads(line) for line in runs.RowLog(path).lines]  # cuts off a torn last line
+        self._path = epath.Path(path)
         self.usd = sum(entry['usd'] or 0.0 for entry in entries)
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Writes entries down."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
-        self._log.append([json.dumps(dataclasses.asdict(entry) | {'at': at}, sort_keys=True) for entry in entries])
+        lines = [json.dumps(dataclasses.asdict(entry) | {'at': at}, sort_keys=True) + '\n' for entry in entries]
+        with self._path.open('a') as file:  # no fsync: it would hold up the calls, and a killed process loses nothing
+            file.write(''.join(lines))
         self.usd += sum(entry.usd or 0.0 for entry in entries)
 
 

@@ -15,6 +15,8 @@ from warmjax.api.settings import ServiceSettings
 ENDPOINT = '/v1/chat/completions'
 FINISHES: dict[str | None, Finish] = {'stop': 'stop', 'length': 'length', 'content_filter': 'filter'}
 
+_HEADERS = ('Accept', 'Content-Type', 'User-Agent', 'OpenAI-Organization', 'OpenAI-Project')
+
 
 class OpenAI:
     """The service; made anywhere, used inside one event loop."""
@@ -30,7 +32,8 @@ class OpenAI:
             http_client=self._http,
         )
         self._address = f'{str(self._client.base_url).rstrip("/")}/chat/completions'
-        self._headers = {name: str(v) for name, v in self._client.default_headers.items() if isinstance(v, str)}
+        known = {name: value for name, value in self._client.default_headers.items() if name in _HEADERS}
+        self._headers = {name: value for name, value in known.items() if isinstance(value, str)}
         self._headers |= {'Authorization': f'Bearer {self._key}'}
 
     def payload(self, call: Call) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def markdown(card: dict[str, Any]) -> str:
 def _reasons(failed: Sequence[Any]) -> dict[str, Any]:
     reasons = {}
     for row in failed:
-        for problem in row.problems:
-            reason = reasons.setdefault(problem.split(':')[0], {'replies': 0, 'first': []})
+        for name, problem in {problem.split(':')[0]: problem for problem in reversed(row.problems)}.items():
+            reason = reasons.setdefault(name, {'replies': 0, 'first': []})
             reason['replies'] += 1
             if len(reason['first']) < MAX_EXAMPLES:
                 example = {'conversation': row.conversation_id, 'reply': row.reply_index, 'problem': problem[:200]}
