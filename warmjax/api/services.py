@@ -1,5 +1,6 @@
 """How each service puts a call and its answer, through its official client. Nothing here waits, retries or keeps."""
 
+import importlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
@@ -7,6 +8,13 @@ from typing import Any, Protocol
 from warmjax.api import errors
 from warmjax.api.chat import Answer, Call, Likely
 from warmjax.api.settings import ServiceSettings
+
+
+KINDS = {
+    'openai': ('warmjax.api.openai_service', 'OpenAI'),
+    'anthropic': ('warmjax.api.anthropic_service', 'Anthropic'),
+}
+"""Service to the module and class that speak its language; imported on use, as each needs its client."""
 
 
 class Service(Protocol):
@@ -40,14 +48,13 @@ def make_service(settings: ServiceSettings) -> Service:
     Raises:
         ValueError: there is no key in the environment, or its client is not installed.
     """
+    module, name = KINDS[settings.service]
     try:
-        from warmjax.api import anthropic_service, openai_service
+        return getattr(importlib.import_module(module), name)(settings)
     except ImportError as error:
         raise ValueError(
             f"{settings.where}: expected the package {error.name}, got none; pip install 'warmjax[api]'"
         ) from None
-    kinds = {'openai': openai_service.OpenAI, 'anthropic': anthropic_service.Anthropic}
-    return kinds[settings.service](settings)
 
 
 def likely(rows: Sequence[dict[str, Any]] | None) -> tuple[Likely, ...]:
