@@ -24,6 +24,11 @@ def say(message: str) -> None:
     _console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+def show(content: rich.console.RenderableType) -> None:
+    """Prints a table, or whatever rich can print, to standard error, above any live bar."""
+    _console.print(content, highlight=False, emoji=False)
+
+
 @contextmanager
 def bar(title: str, total: int, done: int = 0, show: bool = True) -> Iterator[Advance]:
     """Shows progress from `done` to `total`.
