@@ -69,7 +69,7 @@ def _logged(title: str, total: int, done: int) -> Advance:
         nonlocal done, last
         done += steps
         now = time.monotonic()
-        if now - last >= LOG_EVERY_SECONDS or done >= total:
+        if now - last >= LOG_EVERY_SECONDS or done - steps < total <= done:
             last = now
             rate = (done - first) / max(now - started, 1e-9)
             left = f', {(total - done) / rate:.0f} s left' if rate and done < total else ''

@@ -183,7 +183,8 @@ def make_screen(
         case 'none':
             return Screen(NoFilter(), dataclasses.replace(settings, fields=()), None, advance)
         case 'words':
-            return Screen(WordList(settings.words or WORDS), dataclasses.replace(settings, fields=()), None, advance)
+            chosen = dataclasses.replace(settings, fields=(), threshold=0.5)
+            return Screen(WordList(settings.words or WORDS), chosen, None, advance)
         case 'detoxify':
             from warmjax.data import toxicity
 

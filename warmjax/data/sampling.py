@@ -110,22 +110,18 @@ def draw(
     training = _shuffled([_cut(c, name, settings.max_turns) for c, name in chosen.values()], settings.seed, 'training')
     prompts = _shuffled([c for group in held.values() for c in group], settings.seed, 'validation')
     counts = {
-        'pool': {
-            'conversations': len(conversations),
-            'unit': settings.unit,
-            'by_type': {name: len(pool[name]) for name in pool},
-        },
+        'pool': {'conversations': len(conversations), 'unit': settings.unit, 'by_type': _sizes(pool)},
         'training': {
             'asked': settings.num_conversations if listed is None else len(listed.training),
             'got': len(training),
-            'by_type': {name: len(group) for name, group in taken.items()},
+            'by_type': _sizes(taken),
             'replies': sum(turn.role == 'assistant' for c in training for turn in c.turns),
             'cut': sum(_num_spoken(c) > settings.max_turns for c, _ in chosen.values()),
         },
         'validation': {
             'asked': settings.num_validation,
             'got': len(prompts),
-            'by_type': {name: len(group) for name, group in held.items()},
+            'by_type': _sizes(held),
             'left_out_for_overlap': held_pool.same,
             'left_out_as_near_duplicates': held_pool.near,
         },
@@ -133,6 +129,10 @@ def draw(
     if listed is not None:
         counts['training']['listed_as_another_type'] = sum(_first_type(c) != name for c, name in chosen.values())
     return Draw(training, [_validation_prompt(c) for c in prompts], [held_types[c.id] for c in prompts], counts)
+
+
+def _sizes(groups: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    return {name: len(group) for name, group in groups.items()}
 
 
 def take_in_turn(groups: Mapping[str, Iterable[RawConversation]], total: int) -> dict[str, list[RawConversation]]:
