@@ -80,6 +80,8 @@ def test_a_screen_looks_one_batch_ahead_at_most_and_scores_nothing_twice():
     assert len(scorer.asked) == 1
     assert names(tested.passing(FIVE)) == ['c3', 'c4', 'c5']
     assert sum(map(len, scorer.asked)) == 5
+    twice = Scored()
+    assert names(screen(twice).passing([FIVE[0], FIVE[0]])) == ['c3', 'c3'] and len(twice.asked[0]) == 1
 
 
 def test_a_killed_filter_goes_on_from_its_log(tmp_path):

@@ -110,7 +110,7 @@ class Screen:
         """Yields what is not dropped, in order; scores a batch ahead at most."""
         conversations = iter(conversations)
         while batch := list(itertools.islice(conversations, self._settings.batch_size)):
-            self._score([c for c in batch if c.id not in self._scores])
+            self._score(list({c.id: c for c in batch if c.id not in self._scores}.values()))
             for conversation in batch:
                 if conversation.id not in self._reasons:
                     self._reasons[conversation.id] = self._reason(self._scores[conversation.id])
