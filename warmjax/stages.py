@@ -304,7 +304,14 @@ def _sample_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epa
 
 def _classifier(setup: Experiment) -> Path | None:
     chosen = setup.data.filter
-    return hf_files.locate(chosen.checkpoint) if chosen.backend == 'detoxify' else None
+    if chosen.backend != 'detoxify':
+        return None
+    try:
+        return hf_files.locate(chosen.checkpoint)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'data.filter.checkpoint: {error}; or set data.filter.backend to words (another filter) or none'
+        ) from None
 
 
 def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, epath.PathLike]:
