@@ -14,6 +14,7 @@ Where the environment has WARMJAX_API_KEY, clients must send that key; without i
 ends the server once the texts under way are answered. Limits and the engine's sizes stand in configs/serve.py.
 """
 
+import importlib.util
 import os
 import pathlib
 
@@ -24,12 +25,17 @@ from launch import stage
 
 CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'serve.py'
 
+EXTRA = ('prometheus_client', 'starlette', 'uvicorn')
+INSTALL = "install them: pip install -e '.[serve]'"
+
 
 def main(argv: list[str]) -> None:
     """Loads and serves."""
     stage.require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
     given = flags.FLAGS
     stage.require(given.checkpoint, 'expected --checkpoint, got none')
+    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    stage.require(not missing, f"expected the packages of the extra 'serve', got no {', no '.join(missing)}; {INSTALL}")
     stage.prepare()
     with stage.explained():
         from warmjax import settings

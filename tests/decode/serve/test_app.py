@@ -6,14 +6,17 @@ import json
 import logging
 import socket
 import threading
+from typing import NamedTuple
 
 import httpx
 import openai
 import pytest
 import tiny_server
+import uvicorn
 from tiny_server import LIMITS, SETTINGS, metric, serving, wait_until
 
 from warmjax.decode.engine import Engine
+from warmjax.decode.serve.driver import Driver
 
 PROMPT = 'ba ko mu'
 
@@ -22,6 +25,39 @@ PROMPT = 'ba ko mu'
 def client(url):
     with openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as client:
         yield client
+
+
+class Gated(NamedTuple):
+    """A server whose engine makes a step only when the test permits one."""
+
+    url: str
+    server: uvicorn.Server
+    driver: Driver
+    permits: threading.Semaphore
+
+
+@pytest.fixture
+def gated(checkpoint, adapters, monkeypatch):
+    permits, step = threading.Semaphore(0), Engine.step
+
+    def gated_step(engine):
+        permits.acquire()
+        return step(engine)
+
+    limits = dataclasses.replace(LIMITS, max_waiting=48)  # beside 16 slots
+    service = tiny_server.make_service(checkpoint, adapters, dataclasses.replace(SETTINGS, server=limits))
+    own = service.driver
+    with serving(service) as (url, server):
+        try:
+            monkeypatch.setattr(Engine, 'step', gated_step)
+            yield Gated(url, server, own, permits)
+        finally:
+            permits.release(1000)
+
+
+def under_way(url: str) -> float:
+    """Counts texts that run or wait, as of the last step."""
+    return metric(url, 'warmjax_running') + metric(url, 'warmjax_waiting')
 
 
 def ask(client, prompt: str = PROMPT, model: str = 'base', seed: int = 0, **options):
@@ -119,7 +155,7 @@ def test_text_completions_take_texts_and_token_ids(client):
     assert ''.join(chunk.choices[0].text for chunk in stream) == found[0]
 
 
-def test_64_clients_at_once_share_slots_and_get_what_each_gets_alone(url, client):
+def test_64_clients_at_once_share_slots_and_get_what_each_gets_alone(client, gated):
     questions = [
         {
             'prompt': ' '.join(tiny_server.WORDS[(7 * i + j) % 80] for j in range(1 + i % 9)),
@@ -134,23 +170,26 @@ def test_64_clients_at_once_share_slots_and_get_what_each_gets_alone(url, client
 
     def answer(question: dict) -> tuple:
         is_stream = len(question['prompt']) % 2 == 0
-        with openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as own:
-            got = ask(own, stream=is_stream, **question)
-            if not is_stream:
-                return got.choices[0].message.content, got.choices[0].finish_reason
-            choices = [chunk.choices[0] for chunk in got]
-            return ''.join(choice.delta.content or '' for choice in choices), choices[-1].finish_reason
+        got = ask(together, stream=is_stream, **question)
+        if not is_stream:
+            return got.choices[0].message.content, got.choices[0].finish_reason
+        choices = [chunk.choices[0] for chunk in got]
+        return ''.join(choice.delta.content or '' for choice in choices), choices[-1].finish_reason
 
-    alone = [
-        (texts(got)[0], got.choices[0].finish_reason) for got in (ask(client, **question) for question in questions)
-    ]
+    alone = [(texts(got)[0], got.choices[0].finish_reason) for got in (ask(client, **q) for q in questions)]
     assert len(set(alone)) > 50 and {finish for _, finish in alone} == {'stop', 'length'}
-    rounds, running = metric(url, 'warmjax_step_running_count'), metric(url, 'warmjax_step_running_sum')
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        assert list(pool.map(answer, questions)) == alone
-    rounds = metric(url, 'warmjax_step_running_count') - rounds
-    assert (metric(url, 'warmjax_step_running_sum') - running) / rounds > 4
-    assert metric(url, 'warmjax_running') == metric(url, 'warmjax_waiting') == 0
+    with (
+        openai.OpenAI(base_url=f'{gated.url}/v1', api_key='none', max_retries=0) as together,
+        concurrent.futures.ThreadPoolExecutor(64) as pool,
+    ):
+        answers = [pool.submit(answer, question) for question in questions]
+        wait_until(lambda: gated.driver.num_under_way == 64)
+        gated.permits.release(1000)
+        assert [one.result() for one in answers] == alone
+    wait_until(lambda: under_way(gated.url) == 0)
+    rounds = metric(gated.url, 'warmjax_step_running_count')
+    assert metric(gated.url, 'warmjax_step_running_sum') / rounds > 8
+    assert metric(gated.url, 'warmjax_occupancy') > 0.5
 
 
 BODY = {'model': 'base', 'messages': [{'role': 'user', 'content': PROMPT}], 'seed': 0, 'max_tokens': 3}
@@ -178,7 +217,7 @@ def post(url: str, body, path: str = 'chat/completions', **options) -> httpx.Res
         (
             BODY | {'max_tokens': 60},
             400,
-            'expected a prompt and a text of 64 tokens or fewer, got 5 and max_tokens of 60',
+            'of 64 tokens or fewer, got 5 and max_tokens of 60; ask for 59 or fewer',
         ),
         (BODY | {'n': 9}, 400, 'expected 8 choices or fewer'),
         (BODY | {'logprobs': True, 'top_logprobs': 4}, 400, 'expected 3 likeliest tokens or fewer, got 4'),
@@ -273,105 +312,79 @@ def test_only_who_has_the_key_is_answered_and_no_log_has_it(checkpoint, caplog):
     assert not any('s3cret-key' in r.getMessage() for r in caplog.records if not r.name.startswith(('openai', 'http')))
 
 
-@pytest.fixture
-def gated(checkpoint, monkeypatch):
-    """A server whose engine makes a step only when the test permits one."""
-    permits, step = threading.Semaphore(0), Engine.step
-
-    def gated_step(engine):
-        permits.acquire()
-        return step(engine)
-
-    monkeypatch.setattr(Engine, 'step', gated_step)
-    limits = dataclasses.replace(LIMITS, max_waiting=8)
-    with serving(tiny_server.make_service(checkpoint, {}, dataclasses.replace(SETTINGS, server=limits))) as served:
-        try:
-            yield *served, permits
-        finally:
-            permits.release(1000)
-
-
 LONG = BODY | {'max_tokens': 59, 'n': 8}
-
-
-def under_way(url: str) -> float:
-    return metric(url, 'warmjax_running') + metric(url, 'warmjax_waiting')
 
 
 @pytest.mark.parametrize('is_stream', [True, False])
 def test_client_that_leaves_frees_its_slots(gated, is_stream):
-    url, _, permits = gated
+    url = gated.url
     body = json.dumps(LONG | {'stream': is_stream}).encode()
     with connect(url) as client:
         client.sendall(
             b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
             b'Content-Length: %d\r\n\r\n' % len(body) + body
         )
-        permits.release(2)  # of the 16 that the texts would take
+        wait_until(lambda: gated.driver.num_under_way == 8)
+        gated.permits.release(2)  # of the 15 that the texts would take
         wait_until(lambda: metric(url, 'warmjax_running') == 8)
         if is_stream:
             assert b'200 OK' in client.recv(4096)
     wait_until(lambda: metric(url, 'warmjax_texts_total', finish='abandoned') == 8)
-    permits.release(2)
-    wait_until(lambda: under_way(url) == 0)
+    gated.permits.release(2)
+    wait_until(lambda: gated.driver.num_under_way == under_way(url) == 0)
     assert 0 < metric(url, 'warmjax_step_running_count') <= 4
-    permits.release(1000)
+    gated.permits.release(1000)
     assert post(url, BODY).status_code == 200
 
 
 def test_more_than_the_queue_holds_is_refused_until_there_is_room(gated):
-    url, _, permits = gated
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(post, url, LONG) for _ in range(3)]  # 16 slots and 8 places to wait
-        permits.release(2)
-        wait_until(lambda: under_way(url) == 24)
+    url = gated.url
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(post, url, LONG) for _ in range(8)]
+        wait_until(lambda: gated.driver.num_under_way == 64)
         answer = post(url, BODY)
         assert answer.status_code == 429 and answer.headers['retry-after'] == '1'
         assert answer.json()['error']['code'] == 'queue_full'
         assert httpx.get(f'{url}/health').status_code == 200
-        permits.release(1000)
-        assert [one.result().status_code for one in waiting] == [200] * 3
+        gated.permits.release(1000)
+        assert [one.result().status_code for one in waiting] == [200] * 8
     assert post(url, BODY).status_code == 200
 
 
 def test_server_that_is_told_to_end_answers_what_is_under_way_first(gated):
-    url, server, permits = gated
-    with httpx.stream('POST', f'{url}/v1/chat/completions', json=LONG | {'stream': True}, timeout=60) as answer:
-        lines = answer.iter_lines()
-        permits.release(2)
-        wait_until(lambda: metric(url, 'warmjax_running') == 8)
-        server.should_exit = True  # what the handler of SIGTERM does
+    with httpx.stream('POST', f'{gated.url}/v1/chat/completions', json=LONG | {'stream': True}, timeout=60) as answer:
+        gated.server.should_exit = True  # what the handler of SIGTERM does
 
         def is_closed() -> bool:
             try:
-                connect(url).close()
+                connect(gated.url).close()
                 return False
             except ConnectionRefusedError:
                 return True
 
         wait_until(is_closed)
-        permits.release(1000)
-        events = [line.removeprefix('data: ') for line in lines if line]
+        gated.permits.release(1000)
+        events = [line.removeprefix('data: ') for line in answer.iter_lines() if line]
     assert events[-1] == '[DONE]'
     ends = [c['finish_reason'] for e in events[:-1] for c in json.loads(e)['choices'] if c['finish_reason']]
     assert len(ends) == 8
 
 
 def test_engine_that_fails_is_told_to_everybody(gated, monkeypatch, caplog):
-    url, _, permits = gated
+    url = gated.url
 
     def fail(engine):
-        permits.acquire()
+        gated.permits.acquire()
         raise RuntimeError('out of memory, somewhere')
 
     monkeypatch.setattr(Engine, 'step', fail)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(post, url, BODY | {'stream': is_stream}) for is_stream in (False, True)]
-        wait_until(lambda: metric(url, 'warmjax_prompt_tokens_total') == 0)
-        permits.release()
+        wait_until(lambda: gated.driver.num_under_way == 2)
+        gated.permits.release()
         whole, stream = (one.result() for one in waiting)
     assert whole.status_code == 503 and 'has failed' in whole.json()['error']['message']
-    assert stream.status_code == 503 or 'has failed' in stream.text
+    assert stream.status_code == 200 and 'has failed' in stream.text and '[DONE]' not in stream.text
     assert httpx.get(f'{url}/health').status_code == 503
     assert post(url, BODY).status_code == 503
     assert 'out of memory, somewhere' in caplog.text and 'memory' not in whole.text + stream.text

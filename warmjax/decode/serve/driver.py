@@ -115,9 +115,8 @@ class Driver:
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         asked = Asked(self, requests)
-        for request in requests:
-            self._askers[request.id] = asked.outputs
-            self._inbox.put(functools.partial(self._engine.submit, request))
+        self._askers |= {request.id: asked.outputs for request in requests}
+        self._inbox.put(functools.partial(self._submit, requests))
         return asked
 
     def cancel(self, request_id: str) -> None:
@@ -125,6 +124,10 @@ class Driver:
         if self._askers.get(request_id) is not None:
             self._askers[request_id] = None
             self._inbox.put(functools.partial(self._engine.cancel, request_id))
+
+    def _submit(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._engine.submit(request)
 
     def _own(self) -> None:
         """The thread: sleeps where there is nothing to do."""

@@ -128,12 +128,13 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Message:
-    """One message of a conversation; `name` is not shown to the model."""
+    """One message of a conversation; `name` and `type`, which some clients send, are not shown to the model."""
 
     __pydantic_config__ = STRICT
     role: Literal['system', 'developer', 'user', 'assistant']
     content: Annotated[str, pydantic.BeforeValidator(_content)]
     name: str | None = None
+    type: Literal['text', 'message'] | None = None
     refusal: None = None
     tool_calls: None = None
 
