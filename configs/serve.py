@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
         {
             'dtype': 'float32',  # or bfloat16, of the base weights
             'date': base.model.date,  # for templates that insert one
+            'warm_up': True,  # programs are compiled before the first request comes
             'mesh': base.mesh,
             'engine': base.generation.engine,
             'server': {

@@ -51,7 +51,7 @@ LIMITS = ServerSettings(
     keep_alive_seconds=20,
     drain_seconds=20,
 )
-SETTINGS = server.ServeSettings('float32', '2024-07-26', MeshSettings(1, 1, 1), ENGINE, LIMITS)
+SETTINGS = server.ServeSettings('float32', '2024-07-26', False, MeshSettings(1, 1, 1), ENGINE, LIMITS)
 ADAPTERS = {'warm': 1, 'cold': 2}
 """Name → seed of its weights."""
 

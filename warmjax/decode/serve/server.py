@@ -2,10 +2,12 @@
 
 import dataclasses
 import ipaddress
+import itertools
 import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 import tokenizers
@@ -15,7 +17,9 @@ from jax.sharding import Mesh
 
 from warmjax import progress, sharding
 from warmjax.data import chat
-from warmjax.decode.engine import CACHE_DTYPES, Engine, EngineSettings
+from warmjax.decode.engine import Engine, EngineSettings
+from warmjax.decode.requests import GREEDY, Request, Sampling
+from warmjax.decode.sampling import row_key
 from warmjax.decode.serve.app import ServerSettings, Service, make_app
 from warmjax.decode.serve.catalog import Catalog
 from warmjax.decode.serve.connections import make_protocol
@@ -34,21 +38,19 @@ KEY_VARIABLE = 'WARMJAX_API_KEY'
 class ServeSettings:
     """dtype: of the base weights, `float32` or `bfloat16`.
     date: ISO date for chat templates that insert one.
+    warm_up: whether the programs for every bucket are compiled before the first request comes.
     mesh: of the devices.
     engine: how texts are computed; what is answered does not depend on it.
     server: limits.
     """
 
     __pydantic_config__ = STRICT
-    dtype: str
+    dtype: Literal['float32', 'bfloat16']
     date: str
+    warm_up: bool
     mesh: MeshSettings
     engine: EngineSettings
     server: ServerSettings
-
-    def __post_init__(self):
-        if self.dtype not in CACHE_DTYPES:
-            raise ValueError(f'dtype: expected one of {", ".join(CACHE_DTYPES)}, got {self.dtype!r}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +113,8 @@ def make_service(models: Models, settings: ServeSettings, mesh: Mesh, on_failure
     model = hf_load.load(folder, jnp.dtype(settings.dtype), mesh)
     adapters = {name: peft_format.load_adapter(path, model) for name, path in models.adapters.items()}
     engine = Engine(model, settings.engine, stops, adapters, mesh)
+    if settings.warm_up:
+        _warm_up(engine)
     room = min(settings.engine.cache_lengths[-1], model.spec.max_length)
     catalog = Catalog(
         adapters={models.name: None} | {name: name for name in adapters},
@@ -125,6 +129,17 @@ def make_service(models: Models, settings: ServeSettings, mesh: Mesh, on_failure
     most = settings.engine.slots + settings.server.max_waiting
     driver = Driver(engine, most, lambda: metrics.observe(engine), on_failure)
     return Service(catalog, driver, metrics, settings.server, int(time.time()))
+
+
+def _warm_up(engine: Engine) -> None:
+    """Has an engine answer a prompt of each bucket, likeliest tokens and drawn ones."""
+    how = {'greedy': GREEDY, 'drawn': Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)}
+    buckets = engine.settings.buckets
+    with progress.bar('compiling', len(buckets) * len(how)) as advance:
+        for bucket, (name, sampling) in itertools.product(buckets, how.items()):
+            request = Request(f'{name} {bucket}', [0] * bucket, row_key(0, '', 0), sampling, 2, None, 0)
+            for _ in engine.run([request]):
+                advance(1, f'prompts of {bucket}')
 
 
 def bind(host: str, port: int) -> socket.socket:
