@@ -113,9 +113,9 @@ def make_service(models: Models, settings: ServeSettings, mesh: Mesh, on_failure
     model = hf_load.load(folder, jnp.dtype(settings.dtype), mesh)
     adapters = {name: peft_format.load_adapter(path, model) for name, path in models.adapters.items()}
     engine = Engine(model, settings.engine, stops, adapters, mesh)
-    if settings.warm_up:
-        _warm_up(engine)
     room = min(settings.engine.cache_lengths[-1], model.spec.max_length)
+    if settings.warm_up:
+        _warm_up(engine, room)
     catalog = Catalog(
         adapters={models.name: None} | {name: name for name in adapters},
         tokenizer=tokenizers.Tokenizer.from_str((epath.Path(folder) / 'tokenizer.json').read_text()),
@@ -131,13 +131,13 @@ def make_service(models: Models, settings: ServeSettings, mesh: Mesh, on_failure
     return Service(catalog, driver, metrics, settings.server, int(time.time()))
 
 
-def _warm_up(engine: Engine) -> None:
+def _warm_up(engine: Engine, room: int) -> None:
     """Has an engine answer a prompt of each bucket, likeliest tokens and drawn ones."""
     how = {'greedy': GREEDY, 'drawn': Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)}
     buckets = engine.settings.buckets
     with progress.bar('compiling', len(buckets) * len(how)) as advance:
         for bucket, (name, sampling) in itertools.product(buckets, how.items()):
-            request = Request(f'{name} {bucket}', [0] * bucket, row_key(0, '', 0), sampling, 2, None, 0)
+            request = Request(f'{name} {bucket}', [0] * min(bucket, room - 2), row_key(0, '', 0), sampling, 2, None, 0)
             for _ in engine.run([request]):
                 advance(1, f'prompts of {bucket}')
 
