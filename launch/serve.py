@@ -17,6 +17,7 @@ ends the server once the texts under way are answered. Limits and the engine's s
 import importlib.util
 import os
 import pathlib
+import sys
 
 from absl import flags
 from ml_collections import config_flags
@@ -54,6 +55,9 @@ if __name__ == '__main__':
     flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on; others than loopback need a key.')
     flags.DEFINE_integer('port', 8000, 'Port to listen on.', lower_bound=0, upper_bound=65535)
     config_flags.DEFINE_config_file(
-        'config', str(CONFIG), 'Limits and sizes; override any field: --config.engine.slots=128', lock_config=True
+        'config', None, 'Limits and sizes; override any field: --config.engine.slots=128', lock_config=True
     )
+    # Not as the flag's default, for which ml_collections would raise what is wrong with an override right here.
+    if not any(argument.split('=')[0] in ('--config', '-config') for argument in sys.argv):
+        sys.argv.insert(1, f'--config={CONFIG}')
     stage.run(main, __doc__)
