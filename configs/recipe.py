@@ -50,9 +50,12 @@ def base() -> ConfigDict:
                 'lora': {
                     'rank': 8,
                     'alpha': 16.0,
+                    'rslora': False,
                     'dropout': 0.1,
                     # Not stated; all linear maps of a layer.
                     'targets': ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'),
+                    'rank_pattern': (),  # as (('down_proj', 16),)
+                    'alpha_pattern': (),
                 },
                 'optimizer': optimizer(),
             },

@@ -17,7 +17,7 @@ from warmjax import sharding
 from warmjax.data import batches
 from warmjax.data.chat import ChatTokenizer
 from warmjax.lora import adapters, peft_format
-from warmjax.lora.adapters import LoraSettings
+from warmjax.lora.placement import LoraSettings
 from warmjax.models.decoder import Decoder, Remat
 from warmjax.records import Pair
 from warmjax.train import metrics
@@ -146,7 +146,7 @@ def make_lora_step(
     """Returns the jitted step (see `step.make_step`) of adapters of a frozen model; `state` may be abstract."""
 
     def bind(trainable, frozen):
-        return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora.scale)
+        return nnx.merge(graphdef, frozen), adapters.scaled(trainable, settings.lora)
 
     return make_step(bind, optimizer, StepSettings(settings.lora.dropout, settings.remat, settings.logit_chunks), state)
 
