@@ -39,6 +39,7 @@ def base() -> ConfigDict:
                 'micro_batch': 4,  # rows
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
+                'validation': 0,  # conversations held out; the study trains on all
                 'seed': 0,
                 'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,

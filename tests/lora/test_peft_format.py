@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 
 import jax
@@ -213,3 +214,16 @@ def test_saving_again_replaces_the_adapter_and_leaves_nothing_else(base, trained
     peft_format.save_adapter(folder, other, settings, 'tiny')
     assert set(peft_format.load_adapter(folder, base)) == {'q_proj'}
     assert [path.name for path in folder.parent.iterdir()] == ['epoch_1']
+
+
+def test_full_disk_leaves_the_adapter_before_and_nothing_half_written(base, trained, folder, monkeypatch):
+    before = (folder / 'adapter_model.safetensors').read_bytes()
+
+    def full(tensors):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(peft_format, 'save', full)
+    with pytest.raises(OSError, match='No space left'):
+        peft_format.save_adapter(folder, trained, SETTINGS, 'tiny')
+    assert [path.name for path in folder.parent.iterdir()] == ['epoch_1']
+    assert (folder / 'adapter_model.safetensors').read_bytes() == before

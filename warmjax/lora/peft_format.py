@@ -12,7 +12,7 @@ from etils import epath
 from safetensors.numpy import save
 
 from warmjax.lora.adapters import linear_maps, scaled
-from warmjax.lora.placement import MODULES, NAME, LoraSettings, first_match, matches, path, placements
+from warmjax.lora.placement import MODULES, LoraSettings, Placement, first_match, matches, path, placements
 from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.models.safetensors_file import Entry, read_header
 
@@ -36,6 +36,9 @@ def save_adapter(folder: epath.PathLike, adapters: StackedAdapters, settings: Lo
         base: name or path of the base model, for adapter_config.json.
     """
     folder = epath.Path(folder)
+    layers = len(next(iter(adapters.values()))['a'])
+    placed = placements(settings, layers)
+    places = {name: [i for i, rank in enumerate(place.ranks) if rank] for name, place in placed.items()}
     config = {
         'peft_type': 'LORA',
         'task_type': 'CAUSAL_LM',
@@ -44,7 +47,7 @@ def save_adapter(folder: epath.PathLike, adapters: StackedAdapters, settings: Lo
         'lora_alpha': settings.alpha,
         'use_rslora': settings.rslora,
         'lora_dropout': settings.dropout,
-        'target_modules': _target_modules(settings.targets),
+        'target_modules': sorted(_targets(places, layers)),
         'rank_pattern': dict(settings.rank_pattern),
         'alpha_pattern': dict(settings.alpha_pattern),
         'bias': 'none',
@@ -52,11 +55,15 @@ def save_adapter(folder: epath.PathLike, adapters: StackedAdapters, settings: Lo
     }
     temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex[:8]}.tmp'
     temporary.mkdir(parents=True)
-    (temporary / 'adapter_model.safetensors').write_bytes(save(_peft_tensors(adapters, settings)))
-    (temporary / 'adapter_config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
-    if folder.exists():
-        folder.rmtree()
-    temporary.rename(folder)
+    try:
+        (temporary / 'adapter_model.safetensors').write_bytes(save(_peft_tensors(adapters, placed)))
+        (temporary / 'adapter_config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
+        if folder.exists():
+            folder.rmtree()
+        temporary.rename(folder)
+    except BaseException:
+        temporary.rmtree(missing_ok=True)
+        raise
 
 
 def load_adapter(folder: epath.PathLike, model: Decoder) -> StackedAdapters:
@@ -106,11 +113,6 @@ def read_adapter(folder: epath.PathLike, model: Decoder) -> tuple[StackedAdapter
 
 def _settings(config: Mapping[str, Any], places: Mapping[str, Sequence[int]], layers: int) -> LoraSettings:
     """Says with what settings an adapter was trained; patterns that match none of its maps are left out."""
-    targets = [
-        target
-        for name, of_map in places.items()
-        for target in ([name] if len(of_map) == layers else [f'layers.{i}.{MODULES[name]}' for i in of_map])
-    ]
     paths = [path(name, layer) for name, of_map in places.items() for layer in of_map]
 
     def patterns(key: str, kind: type) -> tuple:
@@ -122,7 +124,7 @@ def _settings(config: Mapping[str, Any], places: Mapping[str, Sequence[int]], la
         alpha=float(config['lora_alpha']),
         rslora=bool(config.get('use_rslora')),
         dropout=float(config.get('lora_dropout') or 0),
-        targets=tuple(targets),
+        targets=tuple(_targets(places, layers)),
         rank_pattern=patterns('rank_pattern', int),
         alpha_pattern=patterns('alpha_pattern', float),
     )
@@ -173,9 +175,9 @@ def _stack(
     return {'a': jnp.asarray(a), 'b': jnp.asarray(b)}
 
 
-def _peft_tensors(adapters: StackedAdapters, settings: LoraSettings) -> dict[str, np.ndarray]:
-    tensors, layers = {}, len(next(iter(adapters.values()))['a'])
-    for name, placement in placements(settings, layers).items():
+def _peft_tensors(adapters: StackedAdapters, placed: Mapping[str, Placement]) -> dict[str, np.ndarray]:
+    tensors = {}
+    for name, placement in placed.items():
         a, b = np.asarray(adapters[name]['a']), np.asarray(adapters[name]['b'])
         for layer, rank in enumerate(placement.ranks):
             if rank:
@@ -185,11 +187,14 @@ def _peft_tensors(adapters: StackedAdapters, settings: LoraSettings) -> dict[str
     return tensors
 
 
-def _target_modules(targets: Sequence[str]) -> list[str] | str:
-    """Returns targets as PEFT takes them: a list of names, or one pattern of whole paths."""
-    if all(NAME.fullmatch(target) for target in targets):
-        return sorted(targets)
-    return rf'(?:.*\.)?(?:{"|".join(targets)})'
+def _targets(places: Mapping[str, Sequence[int]], layers: int) -> list[str]:
+    """Names linear maps that have adapters in all layers, and the paths of others; a pattern of ours may match modules
+    in PEFT that are no linear maps."""
+    return [
+        target
+        for name, of_map in places.items()
+        for target in ([name] if len(of_map) == layers else [f'layers.{i}.{MODULES[name]}' for i in of_map])
+    ]
 
 
 def _keys(name: str, layer: int) -> dict[str, str]:

@@ -26,9 +26,6 @@ MODULES = {
 }
 """A linear map's name → its place in a layer of a Hugging Face model."""
 
-NAME = re.compile(r'[\w.]+')
-"""What is a name or the end of a path, and no pattern."""
-
 
 @dataclasses.dataclass(frozen=True)
 class LoraSettings:
