@@ -20,7 +20,7 @@ from etils import epath
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.decode import engine
-from warmjax.evals import judge, prompts, runner, tasks
+from warmjax.evals import judge, prompts, runner
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
@@ -152,12 +152,12 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
 
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    questions = [question for task in setup.tasks for question in tasks.load(task)]
-    amended = prompts.amend(questions, setup.prompts)
+    made = prompts.make(setup.tasks, setup.prompts)
     for task in setup.tasks:
-        records.write(workdir / 'questions' / f'{task.name}.jsonl', [q for q in questions if q.task == task.name])
-    records.write(workdir / 'prompts.jsonl', amended)
-    return {'questions': len(questions), 'prompts': len(amended)}
+        of_task = [question for question in made.questions if question.task == task.name]
+        records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
+    records.write(workdir / 'prompts.jsonl', made.prompts)
+    return made.counts()
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:

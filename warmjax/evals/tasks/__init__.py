@@ -65,10 +65,15 @@ def load(settings: TaskSettings) -> list[Question]:
             f'{settings.path}: expected each question once, got {len(repeated)} ids twice or more, '
             f'the first {repeated[0]!r}; delete the repetitions'
         )
-    return [dataclasses.replace(question, task=settings.name) for question in _draw(questions, settings)]
+    return [dataclasses.replace(question, task=settings.name) for question in draw(questions, settings)]
 
 
-def _draw(questions: list[Question], settings: TaskSettings) -> list[Question]:
+def draw(questions: list[Question], settings: TaskSettings) -> list[Question]:
+    """Draws `limit` questions and leaves them in their order; a smaller draw is part of a larger one.
+
+    Raises:
+        ValueError: there are fewer questions than the limit asks for.
+    """
     if not 0 <= settings.limit <= len(questions):
         raise ValueError(
             f'task {settings.name!r}: expected a limit of 0 (all) to {len(questions)} questions, '

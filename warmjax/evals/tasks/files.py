@@ -153,6 +153,9 @@ def _jsonl(name: str, text: str, problems: list[str]) -> Iterator[Raw]:
 
 
 def _json(name: str, text: str, problems: list[str]) -> Iterator[Raw]:
+    if text.lstrip().startswith('{'):  # one object a line, as in the files of the study's authors
+        yield from _jsonl(name, text, problems)
+        return
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
