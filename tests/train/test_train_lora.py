@@ -115,13 +115,10 @@ def test_held_out_conversations_are_never_trained_and_give_a_loss_at_each_saved_
     assert counts['validation_loss'] == {'0.5': found[2], '0.6': found[2], '2': found[8]}
     # Each held-out conversation alone, in a row of its own, by the adapter that was written.
     adapter = peft_format.load_adapter(tmp_path / 'adapters/warm/epoch_2', base[0])
-    total, tokens = 0.0, 0.0
-    for pair in held:
-        encoded = base[1].encode_conversation(pair.turns)
-        row = {name: x[None] for name, x in packing.make_row([encoded], 40).items()}
-        total += loss_sum(base[0], adapter, row, None, 'none', 1)
-        tokens += row['weights'].sum()
-    assert found[8] == pytest.approx(total / tokens, rel=1e-5)
+    rows = [packing.make_row([base[1].encode_conversation(pair.turns)], 32) for pair in held]
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    total = float(loss_sum(base[0], adapter, batch, None, 'none', 1))
+    assert found[8] == pytest.approx(total / batch['weights'].sum(), rel=1e-5)
 
 
 def test_all_arms_hold_out_the_same_conversations_and_keep_the_order():
