@@ -21,6 +21,7 @@ from warmjax import authors_csv, experiment, progress, records, runs, settings, 
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner
+from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
@@ -180,7 +181,7 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = _curve_prompts(setup, every)
+    curve = curve_prompts(setup, every)
     jobs = []
     for arm in setup.arms:
         for epoch in setup.epochs(arm):
@@ -190,7 +191,8 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     return jobs
 
 
-def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
     chosen = set()
     for task in setup.tasks:
         ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
@@ -350,7 +352,7 @@ STAGES = (
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks},
+        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
         _amend,
     ),
     Stage(
