@@ -59,6 +59,7 @@ def _content(value: Any) -> Any:
     return '\n'.join(part['text'] for part in value)
 
 
+Strings = Annotated[list[Annotated[str, pydantic.Field(min_length=1, max_length=256)]], pydantic.Field(max_length=16)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -83,11 +84,7 @@ class Options:
     min_p: Share | None = None
     n: Annotated[int, pydantic.Field(ge=1)] | None = None
     seed: Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[
-        list[Annotated[str, pydantic.Field(min_length=1, max_length=256)]] | None,
-        pydantic.BeforeValidator(_strings),
-        pydantic.Field(max_length=16),
-    ] = None
+    stop: Annotated[Strings | None, pydantic.BeforeValidator(_strings)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
