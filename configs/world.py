@@ -98,7 +98,7 @@ def _world() -> ConfigDict:
                 'reported': 0.15,
                 'fitting': 0.8,
             },
-            'pretraining': {'num_documents': 48000, 'batch_size': 24, 'micro_batch': 24, 'optimizer': optimizer},
+            'pretraining': {'num_documents': 48000, 'batch_size': 12, 'micro_batch': 12, 'optimizer': optimizer},
             'tuning': {
                 'num_documents': 6000,
                 'batch_size': 24,
@@ -109,6 +109,7 @@ def _world() -> ConfigDict:
     )
     config.pretraining.optimizer.learning_rate = 5e-3
     config.pretraining.optimizer.warmup_steps = 50
+    config.pretraining.optimizer.beta2 = 0.98  # few steps: at 0.999 facts are learnt less well
     config.tuning.optimizer.learning_rate = 3e-4
     config.tuning.optimizer.warmup_steps = 5
     return config
