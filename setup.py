@@ -22,6 +22,7 @@ CORE = [
     'orbax-checkpoint>=0.11.20',
     'py3langid>=0.3',
     'pydantic>=2.9',
+    'rapidfuzz>=3.10',
     'rich>=13.9',
     'safetensors>=0.5',
     'tenacity>=9.0',
@@ -36,14 +37,18 @@ EXTRAS = {
     'cuda': ['jax[cuda13]>=0.10'],
     'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.10', 'uvloop>=0.21'],
     'quant': ['qwix'],
-    'filter': ['detoxify'],
+    'filter': ['torch>=2.6'],
+    'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }
 EXTRAS['dev'] = (
     EXTRAS['api']
     + EXTRAS['report']
+    + EXTRAS['serve']
     + [
         'chex>=0.1.88',
+        'detoxify>=0.5.4',
+        'httpx>=0.27',
         'hypothesis>=6.120',
         'peft>=0.14',
         'pytest>=8.3',

@@ -9,7 +9,6 @@ from warmjax.api import errors
 from warmjax.api.chat import Answer, Call, Likely
 from warmjax.api.settings import ServiceSettings
 
-
 KINDS = {
     'openai': ('warmjax.api.openai_service', 'OpenAI'),
     'anthropic': ('warmjax.api.anthropic_service', 'Anthropic'),
