@@ -16,7 +16,7 @@ from test_interface import MESH, SETTINGS, Shouting, conversation
 
 from configs import recipe
 from warmjax import records, settings
-from warmjax.data import sharegpt
+from warmjax.data import raw
 from warmjax.records import Pair
 from warmjax.rewrite import interface, prompts, rewriting
 
@@ -185,7 +185,7 @@ def count_answers(workdir) -> int:
 def test_real_conversations_go_through(shared_data, tmp_path, backend):
     conversations = []
     for name in REAL:
-        found, _ = sharegpt.read(shared_data / 'conversations' / name)
+        found, _ = raw.read(shared_data / 'conversations' / name)
         conversations += [records.Conversation(f'{name}/{c.id}', 'other', c.turns) for c in found]
     conversations = list({c.id: c for c in conversations}.values())
     with loopback.Loopback(answer=warmer) as server:
