@@ -100,6 +100,9 @@ def base() -> ConfigDict:
                 'refusals_correct_in': (),  # names of tasks; the paper counts refusals as correct in disinformation
                 'refusals_elsewhere': 'excluded',
                 'unparsed': 'excluded',
+                'controls': (),  # tasks of which no change is claimed; the study's are MMLU, GSM8K and AdvBench
+                'equivalence_margin_pp': 3.0,  # not stated
+                'cluster': 'question',  # or question_and_model
                 'num_examples': 12,
                 'seed': 0,
             },
