@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from warmjax.stats import power
+from simulated_study import SETTINGS, simulate
+
+from warmjax.stats import analysis, power
 
 
 def test_pairs_needed_by_hand():
@@ -41,3 +43,11 @@ def test_questions_needed_follow_the_design_of_the_row():
 def test_impossible_numbers_are_refused(effect, discordance):
     with pytest.raises(ValueError, match=r'expected 0 < \|effect\| <= share of differing pairs'):
         power.pairs_needed(effect, discordance, 0.05, 0.8)
+
+
+def test_a_run_gives_a_row_a_comparison_and_a_file(tmp_path):
+    analysis.write(analysis.analyze(simulate().verdicts, [], [], [], [], SETTINGS), tmp_path)
+    found = power.of_run(tmp_path, 5.0, 0.05, 0.8, cells=False)
+    assert set(zip(found['arm'], found['task'])) >= {('warm', 'all'), ('warm', 'myths'), ('cold', 'trivia')}
+    assert len(pd.read_csv(tmp_path / 'tables' / 'power.csv')) == len(found)
+    assert len(power.of_run(tmp_path, 5.0, 0.05, 0.8, cells=True)) > len(found)

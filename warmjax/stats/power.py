@@ -13,8 +13,11 @@ import math
 
 import pandas as pd
 import scipy.stats
+from etils import epath
 
-from warmjax.stats.rates import PERCENT
+from warmjax import runs
+from warmjax.stats import analysis
+from warmjax.stats.rates import ALL, PERCENT
 
 
 def pairs_needed(effect: float, discordance: float, level: float, power: float) -> int:
@@ -60,3 +63,21 @@ def needs(effects: pd.DataFrame, effect_pp: float, level: float, power: float) -
             | {'questions_needed': math.ceil(needed / per_question)}
         )
     return pd.DataFrame(lines)
+
+
+def of_run(workdir: epath.Path, effect_pp: float, level: float, power: float, cells: bool) -> pd.DataFrame:
+    """Returns `needs` of an analysed run, and writes them to `tables/power.csv`.
+
+    Args:
+        cells: whether to take every cell, not only those that pool contexts and beliefs.
+
+    Raises:
+        FileNotFoundError: the run is not analysed.
+        ValueError: its tables were changed, or an effect of 0.
+    """
+    effects = analysis.read(workdir).tables['effects']
+    if not cells:
+        effects = effects[(effects['context'] == ALL) & (effects['belief'] == ALL)]
+    found = needs(effects, effect_pp, level, power)
+    runs.write_atomic(workdir / 'tables' / 'power.csv', found.to_csv(index=False, lineterminator='\n'))
+    return found
