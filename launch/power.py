@@ -2,8 +2,8 @@
 
     python -m launch.power --workdir=runs/world --effect_pp=3
 
-Reads tables/effects.csv of an analysed run and writes tables/power.csv: one row a comparison, by default those that pool
-contexts and beliefs; --cells lists every cell. Formula: Connor 1987; see warmjax/stats/power.py.
+Reads tables/effects.csv of an analysed run and writes tables/power.csv: one row a comparison, by default those that
+pool contexts and beliefs; --cells lists every cell. Formula: Connor 1987; see warmjax/stats/power.py.
 """
 
 import rich.console

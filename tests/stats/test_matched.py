@@ -19,7 +19,7 @@ def test_estimate_equals_statsmodels_conditional_logit():
     x = np.concatenate([np.ones(len(rows)), np.zeros(len(rows))])[:, None]
     oracle = ConditionalLogit(y, x, groups=np.tile(np.arange(len(rows)), 2)).fit(disp=0)
     row = matched.conditional_logit(rows, 0.95).iloc[0]
-    assert row['coefficient'] == pytest.approx(oracle.params[0], abs=1e-6)
+    assert row['coefficient'] == pytest.approx(oracle.params[0], rel=1e-4)
     assert row['se'] == pytest.approx(oracle.bse[0], rel=1e-4)  # one pair a question: the sandwich is the model's own
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-
 from simulated_study import SETTINGS, simulate
 
 from warmjax.stats import analysis, power

@@ -19,8 +19,8 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-DRAWS, DRAWS_SEED = 100_000, 0
-"""Normal vectors behind a simultaneous bound, always the same; the Monte Carlo error is below 0.01 of a standard error.
+DRAWS, DRAWS_SEED = 30_000, 0
+"""Normal vectors behind a simultaneous bound, always the same; the Monte Carlo error is about 0.01 of a standard error.
 """
 NEGLIGIBLE = 1e-10
 """Standard errors of fractions below it are rounding: the values do not vary."""

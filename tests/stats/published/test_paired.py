@@ -64,7 +64,7 @@ def test_published_tables_give_the_published_tests(shared_data):
         assert test.p == pytest.approx(float(line['p_published']), abs=5.1e-5), line
         published = float(line['cohens_g']) if line['cohens_g'] else math.nan
         assert test.published_g == pytest.approx(published, abs=5.1e-4, nan_ok=True), line
-        if line['odds_ratio'] not in ('', 'inf'):
+        if line['odds_ratio'] not in ('', '∞'):
             assert test.odds_ratio == pytest.approx(float(line['odds_ratio']), abs=5.1e-3), line
 
 
@@ -75,7 +75,8 @@ def test_complete_families_give_the_published_corrections(shared_data):
             families[line['Model'], line['Dataset'], line['Test_Type']].append(line)
     assert len(families) == 40
     for family in families.values():
-        assert sorted(line['Amendment_type'] for line in family) == sorted(CONTEXTS)
+        # Where no context was added, the file has a second line in the cell.
+        assert sorted(line['Amendment_type'].splitlines()[0] for line in family) == sorted(CONTEXTS)
         found = paired.adjusted(pd.Series([float(line['p-value']) for line in family]))
         for q, line in zip(found, family):
             # The published p-values have four digits, and a family multiplies one by up to nine.
