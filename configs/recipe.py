@@ -22,8 +22,29 @@ def base() -> ConfigDict:
             },
             'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
             'data': {
-                'path': config_dict.placeholder(str),  # conversations in ShareGPT form
-                'draw': {'num_conversations': 1617, 'num_validation': 1500, 'max_turns': 20, 'seed': 0},
+                'path': config_dict.placeholder(str),  # conversations, JSON list or JSONL: ShareGPT, OpenAI, Alpaca
+                'filter': {
+                    'backend': 'detoxify',  # or moderation, words (another filter than the study's), none
+                    'scope': 'pool',  # or 'drawn', which scores only what comes up, and draws the same
+                    'threshold': 0.5,  # not stated, nor are the next four
+                    'fields': ('toxicity', 'severe_toxicity', 'obscene'),  # () for all; unbiased: + sexual_explicit
+                    'max_chars': 4000,
+                    'batch_size': 32,
+                    'checkpoint': 'unitary/toxic-bert',  # detoxify's `original`, in transformers' form
+                    'base_url': 'https://api.openai.com/v1',
+                    'model': 'omni-moderation-latest',
+                    'key_variable': 'OPENAI_API_KEY',
+                    'words': '',  # '' for the built-in ones, or a file
+                },
+                'draw': {
+                    'num_conversations': 1617,
+                    'num_validation': 1500,
+                    'max_turns': 20,
+                    'unit': 'conversation',  # or 'pair'; not stated
+                    'near_duplicate': 0.9,  # not stated
+                    'ids': '',  # '' to draw, or a file of ids (CSV, JSON, a draw.json)
+                    'seed': 0,
+                },
             },
             'rewrite': {
                 'backend': 'rules',
@@ -39,6 +60,7 @@ def base() -> ConfigDict:
                 'micro_batch': 4,  # rows
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
+                'validation': 0,  # conversations held out; the study trains on all
                 'seed': 0,
                 'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,
@@ -50,18 +72,22 @@ def base() -> ConfigDict:
                 'lora': {
                     'rank': 8,
                     'alpha': 16.0,
+                    'rslora': False,
                     'dropout': 0.1,
                     # Not stated; all linear maps of a layer.
                     'targets': ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'),
+                    'rank_pattern': (),  # as (('down_proj', 16),)
+                    'alpha_pattern': (),
                 },
                 'optimizer': optimizer(),
             },
             'arms': {},
             'tasks': {},
             'prompts': {
+                'set': 'cleaned',  # or 'released', the wording of the study's authors, or 'authors_files'
                 'contexts': CONTEXTS,
                 'beliefs': BELIEFS,
-                'form': 'plain',
+                'forms': ('plain',),  # and 'lead_in', 'multiple_choice', of the bare question
                 'statements': '',  # '' for the built-in ones, or a JSON file
                 'seed': 0,
             },

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from warmjax import progress, records, runs, seeds, sharding
+from warmjax.compilation import Once
 from warmjax.data import batches, chat, packing
 from warmjax.models import decoder, hf_save
 from warmjax.models.spec import Spec
@@ -116,7 +117,7 @@ def _fit(model, name: str, fit: FitSettings, rows: list[packing.Row], seed: int,
     graphdef, state = nnx.split(model)
     optimizer = make_optimizer(fit.optimizer, len(data))
     start = init_state(state, optimizer, seed, mesh)
-    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, 'full', 1), start)
+    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, 'none', 1), start)
     run = Run(
         title=f'world model, {name}',
         folder=folder / 'training' / name,
@@ -127,7 +128,7 @@ def _fit(model, name: str, fit: FitSettings, rows: list[packing.Row], seed: int,
         work=None,
         save_at={},
     )
-    return nnx.merge(graphdef, run.execute(start, None, step, mesh).trainable)
+    return nnx.merge(graphdef, run.execute(start, None, Once(step, run.title), mesh).trainable)
 
 
 def _spec(settings: WorldSettings, chatter: chat.ChatTokenizer) -> Spec:
