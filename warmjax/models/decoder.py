@@ -173,16 +173,12 @@ class Decoder(nnx.Module):
         return unroll_layers(self, adapters) if unroll else (self, dict(adapters))
 
     def head(self) -> Float[Array, 'V D']:
-        """Returns the output head with all of the width on every device, for loops that would gather it each time."""
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return constrain(head[...], 'vocab', None)
+        """Returns the output head, turned to [D, V] in a model for steps (`head_axes`)."""
+        return (self.embed_tokens if self.spec.tied else self.lm_head)[...]
 
-    def logits(self, x: Float[Array, '... D'], head: Float[Array, 'V D'] | None = None) -> Float[Array, '... V']:
-        """Applies the output head, or the one given, which `head` returned; logits are float32."""
-        if head is not None:
-            return jnp.einsum('...D,VD->...V', x, head, preferred_element_type=jnp.float32)
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
+    def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
+        """Applies the output head; logits are float32."""
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, self.head(), preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
