@@ -28,6 +28,7 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
     'mlp': 'tensor',
     'vocab': 'tensor',
     'vocab_cut': ('fsdp', 'tensor'),
+    'adapter': ('tensor', 'fsdp'),
     'layers': None,
     'rank': None,
     None: None,

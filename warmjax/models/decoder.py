@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from warmjax.models import layers as ly
 from warmjax.models.attention import SAVED, self_attention
 from warmjax.models.cache import Cache, attend, write
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
@@ -186,6 +187,22 @@ def abstract(spec: Spec, dtype) -> Decoder:
     return nnx.eval_shape(lambda: Decoder(spec, dtype, nnx.Rngs(0)))
 
 
+def quantized(model: Decoder, quantization: Quantization) -> Decoder:
+    """Returns a model whose layers' kernels are stored as asked; embedding, head, norms and biases stay as they are.
+
+    For use inside `jax.jit` or `nnx.eval_shape`.
+    """
+    model = jax.tree.map(lambda x: x, model)
+    for linear in ly.linears(model) if quantization != 'none' else ():
+        linear.quantize(quantization)
+    return model
+
+
+def is_quantized(model: nnx.Module) -> bool:
+    """Tells whether kernels are stored in fewer bits: such a model can be trained around and asked, but not changed."""
+    return any(linear.quantization != 'none' for linear in ly.linears(model))
+
+
 def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.State] | None = None) -> Decoder:
     """Makes a decoder with random parameters, each laid out where `shardings(abstract state)` says."""
     graphdef, shapes = nnx.split(abstract(spec, dtype))
@@ -239,9 +256,8 @@ def _layer(tree, index: int):
 
 
 def _turned(layer: nnx.Module) -> nnx.Module:
-    for _, module in nnx.iter_modules(layer):
-        if isinstance(module, ly.Linear):
-            module.turn()
+    for linear in ly.linears(layer):
+        linear.turn()
     return layer
 
 
