@@ -60,9 +60,10 @@ def base() -> ConfigDict:
             'arms': {},
             'tasks': {},
             'prompts': {
+                'set': 'cleaned',  # or 'released', the wording of the study's authors, or 'authors_files'
                 'contexts': CONTEXTS,
                 'beliefs': BELIEFS,
-                'form': 'plain',
+                'forms': ('plain',),  # and 'lead_in', 'multiple_choice', of the bare question
                 'statements': '',  # '' for the built-in ones, or a JSON file
                 'seed': 0,
             },

@@ -20,7 +20,8 @@ from etils import epath
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.decode import engine
-from warmjax.evals import judge, prompts, runner, tasks
+from warmjax.evals import judge, prompts, runner
+from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
@@ -140,12 +141,12 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
 
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    questions = [question for task in setup.tasks for question in tasks.load(task)]
-    amended = prompts.amend(questions, setup.prompts)
+    made = prompts.make(setup.tasks, setup.prompts)
     for task in setup.tasks:
-        records.write(workdir / 'questions' / f'{task.name}.jsonl', [q for q in questions if q.task == task.name])
-    records.write(workdir / 'prompts.jsonl', amended)
-    return {'questions': len(questions), 'prompts': len(amended)}
+        of_task = [question for question in made.questions if question.task == task.name]
+        records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
+    records.write(workdir / 'prompts.jsonl', made.prompts)
+    return made.counts()
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = _curve_prompts(setup, every)
+    curve = curve_prompts(setup, every)
     jobs = []
     for arm in setup.arms:
         for epoch in setup.epochs(arm):
@@ -178,7 +179,8 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     return jobs
 
 
-def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
     chosen = set()
     for task in setup.tasks:
         ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
@@ -339,7 +341,7 @@ STAGES = (
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks},
+        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
         _amend,
     ),
     Stage(

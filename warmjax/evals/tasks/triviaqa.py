@@ -74,6 +74,30 @@ class AliasRow(files.Row):
         return files.unquoted(self.gold_answer)
 
 
+class HubAnswer(pydantic.BaseModel):
+    """The answer as the data sets of the hubs hold it."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra='ignore', frozen=True)
+    value: files.Text
+    aliases: tuple[files.Text, ...]
+
+
+class HubRow(files.Row):
+    """A row such as: question_id `tc_7`, question `Which metal is it?`, answer `{value: Mercury, aliases: [Hg]}`."""
+
+    id: files.Text = pydantic.Field(alias='question_id')
+    question: files.Text
+    given: HubAnswer = pydantic.Field(alias='answer')
+
+    @property
+    def answer(self) -> str:
+        return files.unquoted(self.given.value)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        return self.given.aliases
+
+
 class Entry(NamedTuple):
     """A question with its right answer, before it has a wrong one."""
 
@@ -86,12 +110,12 @@ class Entry(NamedTuple):
 
 
 def load(path: epath.PathLike) -> list[Question]:
-    """Reads TriviaQA in either of two forms and makes a wrong answer for each question.
+    """Reads TriviaQA in one of three forms (of a hub, the split validation) and makes a wrong answer for each question.
 
     Raises:
         ValueError: the file has other fields, rows are wrong, or there is no wrong answer to be had for a question.
     """
-    entries = [_entry(row) for row in files.read(path, (GoldenRow, AliasRow))]
+    entries = [_entry(row) for row in files.read(path, (GoldenRow, AliasRow, HubRow), split='validation')]
     donors = _by_kind(entries)
     return [_question(path, entry, donors) for entry in entries]
 
@@ -132,7 +156,7 @@ def _pieces(alias: str) -> frozenset[str]:
     return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
 
 
-def _entry(row: GoldenRow | AliasRow) -> Entry:
+def _entry(row: GoldenRow | AliasRow | HubRow) -> Entry:
     aliases = tuple(dict.fromkeys(files.unquoted(alias) for alias in row.aliases))
     keys = frozenset(words for alias in (row.answer, *aliases) if (words := key(alias)))
     text = files.unquoted(row.question)
