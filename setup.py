@@ -32,16 +32,17 @@ EXTRAS = {
     'tpu': ['jax[tpu]>=0.10', 'gcsfs'],
     'cuda': ['jax[cuda13]>=0.10'],
     'api': ['openai>=1.60', 'anthropic>=0.42', 'tenacity>=9.0'],
-    'quant': ['qwix'],
     'filter': ['detoxify'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }
 EXTRAS['dev'] = EXTRAS['report'] + [
     'chex>=0.1.88',
     'hypothesis>=6.120',
+    "jax[tpu]>=0.10; platform_system == 'Linux' and platform_machine == 'x86_64'",  # libtpu compiles without a TPU
     'peft>=0.14',
     'pytest>=8.3',
     'pytest-xdist>=3.6',
+    'qwix>=0.1.8',
     'ruff>=0.9',
     'torch>=2.6',
 ]

@@ -163,7 +163,7 @@ def test_quantised_model_is_neither_merged_nor_saved(folder, kind, tmp_path):
 
 def test_what_cannot_be_quantised_is_refused(folder, tmp_path):
     tiny_llama.save(tmp_path / 'gpt2', model_type='gpt2')
-    with pytest.raises(ValueError, match="model.quantization: expected 'none' for a model of type gpt2, got 'int8'"):
+    with pytest.raises(ValueError, match=r"model\.quantization: expected 'none' for a model of type gpt2, got 'int8'"):
         hf_load.load_quantized(tmp_path / 'gpt2', jnp.float32, 'int8', make_mesh())
     with pytest.raises(
         ValueError, match=r'k_proj\.scale: expected axis .* does not divide; choose another config\.mesh'
