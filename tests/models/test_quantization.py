@@ -65,14 +65,13 @@ def widened(kernel, kind):
     return np.asarray(quantization.widen(codes, scale, kind, jnp.float32))
 
 
-@given(hnp.arrays(np.float32, (4, 6), elements=st.floats(-100, 100, width=32)))
+@given(hnp.arrays(np.int32, (4, 6), elements=st.integers(-10000, 10000)))
 def test_int8_is_off_by_half_a_step_at_most_and_keeps_the_largest(kernel):
+    kernel = kernel.astype(np.float32) / 100
     largest = np.abs(kernel).max(axis=1, keepdims=True)
-    off = np.abs(widened(kernel, 'int8') - kernel)
-    assert (off <= largest / 127 * 0.5001).all()
-    assert (
-        off[np.abs(kernel) == largest] <= 1e-6 * np.broadcast_to(largest, kernel.shape)[np.abs(kernel) == largest]
-    ).all()
+    found = widened(kernel, 'int8')
+    assert (np.abs(found - kernel) <= largest / 127 * 0.5001).all()
+    np.testing.assert_allclose(np.abs(found).max(axis=1, keepdims=True), largest, rtol=1e-6)
 
 
 def test_nf4_is_what_qwix_makes_of_it():
@@ -166,7 +165,7 @@ def test_what_cannot_be_quantised_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"model\.quantization: expected 'none' for a model of type gpt2, got 'int8'"):
         hf_load.load_quantized(tmp_path / 'gpt2', jnp.float32, 'int8', make_mesh())
     with pytest.raises(
-        ValueError, match=r'k_proj\.scale: expected axis .* does not divide; choose another config\.mesh'
+        ValueError, match=r'q_proj\.scale: expected axis .* does not divide; choose another config\.mesh'
     ):
         hf_load.load_quantized(folder, jnp.float32, 'nf4', make_mesh(1, 1, 4))
 

@@ -62,7 +62,8 @@ def widen(codes: Array, scale: Array, kind: Quantization, dtype) -> Float[Array,
     """Returns the kernel that codes and scales stand for."""
     if kind == 'int8':
         return (codes * scale[..., None]).astype(dtype)
-    return (_levels(codes) * jnp.repeat(scale, 2 * codes.shape[-2] // scale.shape[-2], axis=-2)).astype(dtype)
+    length = 2 * codes.shape[-2] // scale.shape[-2]
+    return (_levels(codes) * jnp.repeat(scale.astype(jnp.float32), length, axis=-2)).astype(dtype)
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=(3, 4))
