@@ -1,20 +1,19 @@
 """Kernels in 8 and 4 bits: what they stand for, against qwix and by hand; models of them, against the same models with
 what they stand for in their place."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import qwix
 import tiny_llama
+import tiny_quantized
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tiny_engine import SMALL, make_engine, make_requests, texts
 from tiny_llama import assert_close, logits, make_mesh
+from tiny_quantized import loaded, stood_for
 
 from warmjax import sharding
 from warmjax.lora import adapters, merge
@@ -22,38 +21,19 @@ from warmjax.models import decoder, hf_load, hf_save, quantization
 from warmjax.models.layers import linears
 from warmjax.train.objective import loss_sum
 
-KINDS = ('int8', 'nf4')
-WIDE = {'vocab_size': 96, 'hidden_size': 128, 'head_dim': 32, 'num_key_value_heads': 4, 'intermediate_size': 192}
-"""Two blocks of nf4, so that a mesh can cut them, and three."""
 TOKENS = tiny_llama.random_tokens(4, 12, seed=3)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('wide')
-    tiny_llama.save(path, **WIDE)
+    tiny_quantized.save(path)
     return path
 
 
-@pytest.fixture(scope='module', params=KINDS)
+@pytest.fixture(scope='module', params=tiny_quantized.KINDS)
 def kind(request):
     return request.param
-
-
-@functools.cache
-def loaded(folder, kind, mesh=(1, 1, 1)):
-    return hf_load.load_quantized(folder, jnp.float32, kind, make_mesh(*mesh))
-
-
-@functools.cache
-def stood_for(folder, kind):
-    """The model whose kernels are what the quantised ones stand for."""
-    model = tiny_llama.load(folder)
-    codes = {linear.name: linear for linear in linears(loaded(folder, kind))}
-    for linear in linears(model):
-        stored = codes[linear.name]
-        linear.kernel.set_value(quantization.widen(stored.kernel[...], stored.scale[...], kind, jnp.float32))
-    return model
 
 
 def random(*shape: int) -> np.ndarray:
@@ -143,12 +123,6 @@ def test_gradients_of_adapters_are_those_of_what_the_codes_stand_for(folder, kin
         found.append(loss(fresh, base))
     for a, b in zip(*map(jax.tree.leaves, found), strict=True):
         assert_close(a, b, 1e-4)
-
-
-def test_engine_writes_what_the_codes_stand_for(folder, kind):
-    requests = make_requests(4)
-    answers = [texts(make_engine(m(folder, kind), SMALL), requests) for m in (loaded, stood_for)]
-    assert answers[0] == answers[1]
 
 
 def test_quantised_model_is_neither_merged_nor_saved(folder, kind, tmp_path):
