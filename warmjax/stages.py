@@ -35,6 +35,17 @@ VALIDATION = 'validation'
 ROWS_AT_ONCE = 200
 """Rows between two writes of a log whose rows come fast."""
 
+RUNTIME = {
+    'train': (
+        'mesh',
+        *(
+            f'train.{name}'
+            for name in ('checkpoint_every', 'checkpoint_minutes', 'divergence', 'peak_tflops', 'profile')
+        ),
+    )
+}
+"""Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
+
 Path = epath.Path
 T = TypeVar('T')
 
@@ -86,10 +97,11 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
         )
     with runs.lock(workdir) if is_writer else contextlib.nullcontext():
         for stage in stages:
+            runtime = RUNTIME.get(stage.name, ())
             for unit in stage.units(setup):
                 config = {name: settings.plain(_section(setup, name)) for name in stage.sections}
                 inputs = stage.inputs(setup, workdir, unit)
-                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer) as work:
+                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer, runtime) as work:
                     title = f'{stage.name} {unit}'.strip()
                     if work.is_done:
                         progress.say(f'{title}: done before')

@@ -46,6 +46,7 @@ def test_the_belief_is_the_only_difference_within_a_context():
     for question in (*QUESTIONS, told):
         for context in CONTEXTS:
             none, wrong, denied = (made[f'{question.id}|{context}|{belief}|plain'] for belief in BELIEFS)
+            assert none.endswith(question.metadata.get('converted', question.text))
             assert wrong.startswith(none + ' I think ')
             assert denied.startswith(none + " I don't think ")
 

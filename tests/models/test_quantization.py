@@ -1,6 +1,8 @@
 """Kernels in 8 and 4 bits: what they stand for, against qwix and by hand; models of them, against the same models with
 what they stand for in their place."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import qwix
 import tiny_llama
 import tiny_quantized
+import tiny_training
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,7 +106,7 @@ def test_codes_are_those_of_the_whole_model(folder, kind):
 
 @pytest.mark.parametrize('remat', ['names', 'none'])
 def test_gradients_of_adapters_are_those_of_what_the_codes_stand_for(folder, kind, remat):
-    settings = adapters.LoraSettings(rank=2, alpha=4.0, dropout=0.0, targets=('q_proj', 'down_proj'))
+    settings = dataclasses.replace(tiny_training.LORA, rank=2, dropout=0.0, targets=('q_proj', 'down_proj'))
     batch = {
         'tokens': TOKENS,
         'targets': TOKENS[:, ::-1],
