@@ -18,6 +18,7 @@ def base() -> ConfigDict:
                 'name': config_dict.placeholder(str),  # what the model is called in every record
                 'checkpoint': config_dict.placeholder(str),  # Hugging Face folder or hub name
                 'dtype': 'float32',  # of the base weights
+                'quantization': 'none',  # of the layers' kernels; or int8, nf4
                 'date': '2024-07-26',  # for templates that insert one
             },
             'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
