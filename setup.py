@@ -34,17 +34,24 @@ EXTRAS = {
     'api': ['openai>=1.60', 'anthropic>=0.42', 'tenacity>=9.0'],
     'quant': ['qwix'],
     'filter': ['detoxify'],
+    'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }
-EXTRAS['dev'] = EXTRAS['report'] + [
-    'chex>=0.1.88',
-    'hypothesis>=6.120',
-    'peft>=0.14',
-    'pytest>=8.3',
-    'pytest-xdist>=3.6',
-    'ruff>=0.9',
-    'torch>=2.6',
-]
+EXTRAS['dev'] = (
+    EXTRAS['report']
+    + EXTRAS['serve']
+    + [
+        'chex>=0.1.88',
+        'httpx>=0.27',
+        'hypothesis>=6.120',
+        'openai>=1.60',
+        'peft>=0.14',
+        'pytest>=8.3',
+        'pytest-xdist>=3.6',
+        'ruff>=0.9',
+        'torch>=2.6',
+    ]
+)
 
 setuptools.setup(
     name='warmjax',

@@ -1,5 +1,8 @@
 import dataclasses
+import functools
 import itertools
+import queue
+import threading
 
 import hypothesis
 import jax
@@ -237,6 +240,38 @@ def test_first_tokens_come_before_the_text_has_ended(engine):
     while not engine.is_idle:
         parts += [output.tokens for output in engine.step()]
     assert len(parts) > 1 and [*itertools.chain.from_iterable(parts)] == whole
+
+
+def test_running_and_waiting_requests_are_counted(engine):
+    for request in make_requests(20):
+        engine.submit(request)
+    assert (engine.num_running, engine.num_waiting) == (0, 20)
+    engine.step()
+    assert engine.num_running == 8 and 0 < engine.num_waiting <= 12
+    while not engine.is_idle:
+        engine.step()
+    assert (engine.num_running, engine.num_waiting) == (0, 0)
+
+
+def test_thread_that_owns_the_engine_serves_others(engine, alone):
+    """As the class's docstring has it: requests come, and clients leave, while it runs."""
+    inbox, got, requests = queue.Queue(), {}, make_requests(20)
+
+    def own():
+        while len(got) < 20 or not engine.is_idle:
+            while engine.is_idle or not inbox.empty():
+                inbox.get()()
+            drive(engine, got)
+
+    owner = threading.Thread(target=own)
+    owner.start()
+    for request in requests:
+        inbox.put(functools.partial(engine.submit, request))
+    inbox.put(functools.partial(engine.cancel, 'r19'))
+    owner.join(60)
+    assert not owner.is_alive()
+    assert got.pop('r19')[1] in ('cancelled', alone['r19'][1])
+    assert got == {id: text for id, text in alone.items() if id != 'r19'}
 
 
 def test_cancelled_request_ends_and_its_neighbours_do_not_notice(engine, alone):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'export', 'verify')
+NO_STAGES = ('__init__', 'stage', 'export', 'verify', 'serve')
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
 
@@ -62,6 +62,13 @@ def test_dry_run_prints_config_difference_and_stages_and_does_nothing(tmp_path):
     for stage in ('world', 'sample', 'rewrite', 'train', 'amend', 'generate', 'warmth', 'judge', 'analyze', 'report'):
         assert re.search(rf'│ {stage} │ .*│ to do │', output)
     assert not workdir.exists()
+
+
+def test_dry_run_says_what_the_study_takes_without_a_workdir():
+    status, output, errors = command('replicate', '--config=configs/paper.py:llama3.1-8b', '--dry_run')
+    assert status == 0, errors
+    assert re.search(r'│ a model arm +│ 44,690 │', output)
+    assert re.search(r'│ judge +│ original +│ 44,690 │', output)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,16 @@ class Engine:
     """Continues prompts with one base model and any of its adapters.
 
     `submit` and `cancel` may be called between steps at any time; `step` computes one round; `run` does all of it for
-    a list of requests. Not to be called from several threads at once.
+    a list of requests. Not to be called from several threads at once: a server lets one thread own the engine, and the
+    others send that one what to do. A client that leaves is a `cancel`; its slot is free in the next step.
+
+        inbox: queue.Queue[Callable[[], None]]      # others: inbox.put(lambda: engine.submit(request)), or cancel(id)
+
+        while is_serving:
+            while engine.is_idle or not inbox.empty():
+                inbox.get()()                       # sleeps where there is nothing to do; `submit` may raise ValueError
+            for output in engine.step():            # at most `settings.steps` tokens of each text that is under way
+                deliver(output)                     # output.request.id, .tokens, .scores, .finish (None: goes on)
     """
 
     def __init__(
@@ -160,6 +169,16 @@ class Engine:
     def is_idle(self) -> bool:
         """Whether nothing is under way or waiting."""
         return not self._known
+
+    @property
+    def num_running(self) -> int:
+        """How many texts are in slots."""
+        return sum(request is not None for request in self._occupants)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many requests have no slot yet."""
+        return len(self._known) - self.num_running
 
     @property
     def occupancy(self) -> tuple[float, float]:
