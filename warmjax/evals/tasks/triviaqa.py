@@ -151,10 +151,10 @@ def _pieces(alias: str) -> frozenset[str]:
 
 
 def _entry(row: GoldenRow | AliasRow | HubRow) -> Entry:
+    answer, text = row.answer, files.unquoted(row.question)
     aliases = tuple(dict.fromkeys(files.unquoted(alias) for alias in row.aliases))
-    keys = frozenset(words for alias in (row.answer, *aliases) if (words := key(alias)))
-    text = files.unquoted(row.question)
-    return Entry(f'triviaqa/{row.id}', text, row.answer, aliases, keys, kind_of(text, row.answer))
+    keys = frozenset(words for alias in (answer, *aliases) if (words := key(alias)))
+    return Entry(f'triviaqa/{row.id}', text, answer, aliases, keys, kind_of(text, answer))
 
 
 def _question(path: epath.PathLike, entry: Entry, wrong: Wrong | None) -> Question:
