@@ -149,8 +149,7 @@ def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    # Every process has the whole model on its own devices, and a share of the prompts.
-    mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
+    mesh = sharding.make_replica_mesh(setup.mesh)
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import conftest
 import jax.numpy as jnp
 import pytest
 import tiny_llama
@@ -151,34 +152,41 @@ def test_passes_hold_no_more_adapters_than_allowed_and_every_job_once():
 
 WORKER = """
 import sys
-port, process, root, folder, path = sys.argv[1:]
+port, process, root, folder, path, share = sys.argv[1:]
 sys.path[:0] = [f'{root}/tests', f'{root}/tests/evals']
 import jax
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+assert len(jax.local_devices()) == 4
 from etils import epath
 import test_runner, tiny_training
-from warmjax import sharding
-mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1), jax.local_devices())
+from warmjax.sharding import MeshSettings, make_replica_mesh
+# A share of the prompts on each process's own devices, or all prompts on one mesh whose heads lie on both processes.
+sizes = MeshSettings(2, 2, 1) if share == 'own' else MeshSettings(1, 4, 2)
+mesh = make_replica_mesh(sizes)
+assert mesh.size == (4 if share == 'own' else 8)
 jobs = test_runner.make_jobs(epath.Path(folder))
-_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, mesh=mesh)
+_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, settings=test_runner.EIGHT, mesh=mesh)
 assert counts == {'generations': 30}, counts
 """
+EIGHT = dataclasses.replace(SETTINGS, engine=dataclasses.replace(SETTINGS.engine, slots=8, prefill_batch=8))
 
 
+@pytest.mark.parametrize('share', ['own', 'joint'])
 @pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
-def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs, tmp_path):
+def test_two_processes_of_four_devices_give_the_rows_of_one(rows, jobs, tmp_path, share):
     """One row is there before, in a part that a run of other processes left."""
     path = tmp_path / 'generations.jsonl'
     (tmp_path / 'generations.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
-    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+    flags = f'{conftest.QUICK_TO_COMPILE} --xla_force_host_platform_device_count=4'
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags}
     folder = jobs[1].adapter.parent
     workers = [
         subprocess.Popen(
-            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path)],
+            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path), share],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -186,7 +194,7 @@ def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs
         for i in range(2)
     ]
     try:
-        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+        errors = [worker.communicate(timeout=240)[1] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from warmjax.models import cache as kv
 from warmjax.models import layers as ly
 from warmjax.models.attention import SAVED, self_attention
-from warmjax.models.cache import Cache, attend, write
+from warmjax.models.cache import Cache
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
@@ -104,9 +106,9 @@ class Layers(nnx.Module):
     def step(self, x: Float[Array, 'B D'], keys, values, layer, window, angles, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
-        keys, values = write(keys, values, k, v, slots, layer)
-        mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(attend(q, *mine, seen, slots, window), adapters, None)
+        keys, values = kv.write(keys, values, k, v, slots, layer)
+        mine = kv.layer(keys, layer), kv.layer(values, layer)
+        x = x + self.attn.output(kv.attend(q, *mine, seen, slots, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 
@@ -118,7 +120,6 @@ class Decoder(nnx.Module):
         self.embed_tokens = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
         self.layers = Layers(spec, dtype, rngs)
         self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
-        self.head_axes = 'VD'
         if not spec.tied:
             stddev = spec.width**-0.5
             self.lm_head = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, stddev)
@@ -156,8 +157,8 @@ class Decoder(nnx.Module):
 
         x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
         layers = (states, jnp.arange(self.spec.num_layers), dict(adapters), keys)
-        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
-        return self.norm(x), kv
+        x, key_values = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
+        return self.norm(x), key_values
 
     def step(
         self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
@@ -181,8 +182,10 @@ class Decoder(nnx.Module):
         """Applies the output head, or the one given, which `head` returned; logits are float32."""
         if head is not None:
             return jnp.einsum('...D,VD->...V', x, head, preferred_element_type=jnp.float32)
+        if hasattr(self, 'head_stripes'):
+            return self.head_stripes(x, jnp.float32)
         head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
+        return jnp.einsum('...D,VD->...V', x, head[...], preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -200,26 +203,28 @@ def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.Stat
     return nnx.merge(graphdef, init())
 
 
-def unrolls_steps() -> bool:
+def unrolls_steps(mesh: Mesh) -> bool:
     """Tells whether layers are better unrolled than scanned in `step`.
 
     They are on CPU, whose backend copies each layer's slice of a scanned stack at every step.
     """
-    return jax.default_backend() == 'cpu'
+    return mesh.devices.flat[0].platform == 'cpu'
 
 
 @jax.jit
 def unroll_layers(model: nnx.Module, adapters: StackedAdapters) -> tuple[nnx.Module, tuple]:
     """Returns a model whose layers are modules of their own, and adapters layer by layer.
 
-    Kernels and head are turned to [in, out], which is faster on CPU where a product has few rows.
+    Kernels and head are cut into stripes, which is faster on CPU where a product has few rows.
     """
     model = jax.tree.map(lambda x: x, model)
     stack = model.layers
     indices = range(jax.tree.leaves(stack)[0].shape[0])
-    model.layers = nnx.List([_turned(_layer(stack, i)) for i in indices])
-    if hasattr(model, 'lm_head'):
-        model.lm_head, model.head_axes = model.lm_head.replace(model.lm_head[...].T), 'DV'
+    model.layers = nnx.List([_cut(_layer(stack, i)) for i in indices])
+    if isinstance(model, Decoder):
+        model.head_stripes = ly.Stripes((model.embed_tokens if model.spec.tied else model.lm_head)[...])
+        if not model.spec.tied:
+            del model.lm_head
     return model, tuple(_layer(dict(adapters), i) for i in indices)
 
 
@@ -242,10 +247,10 @@ def _layer(tree, index: int):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _turned(layer: nnx.Module) -> nnx.Module:
-    for _, module in nnx.iter_modules(layer):
+def _cut(layer: nnx.Module) -> nnx.Module:
+    for _, module in list(nnx.iter_modules(layer)):
         if isinstance(module, ly.Linear):
-            module.turn()
+            module.cut()
     return layer
 
 
@@ -266,6 +271,6 @@ def _scanned(layers, x, cache, windows, adapters, rest):
         state, window, adapter, index = layer
         return nnx.merge(graphdef, state).step(*carry, index, window, adapters=adapter, **rest), None
 
-    indices = jnp.arange(cache.keys.shape[0])
+    indices = jnp.arange(kv.num_layers(cache.keys))
     carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (states, windows, adapters, indices))
     return carry
