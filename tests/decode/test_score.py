@@ -87,14 +87,14 @@ def test_packed_sequences_are_each_there_once_and_scored_as_alone(models, length
 
 
 def test_rows_are_filled(models, monkeypatch):
-    """12 sequences of 6 tokens fill 3 rows of 24, in 2 batches of 2 rows; a long one decides how long rows are."""
+    """9 sequences of 8 tokens fill 3 rows of 24, in batches of 2 rows."""
     model, _ = models
     seen = []
     monkeypatch.setattr(score, 'lay_out', lambda *a, lay_out=score.lay_out: seen.append(lay_out(*a)) or seen[-1])
-    score_all(model, [Scored(np.full(6, 5, np.int32), np.ones(6, bool))] * 12, 2, 24)
+    score_all(model, [Scored(np.full(8, 5, np.int32), np.ones(8, bool))] * 9, 2, 24)
     assert [batch['tokens'].shape for batch in seen] == [(2, 24)] * 2
-    assert seen[0]['segment_ids'][0].tolist() == [1] * 6 + [2] * 6 + [3] * 6 + [4] * 6
-    assert seen[0]['positions'][0].tolist() == [*range(6)] * 4
+    assert seen[0]['segment_ids'][0].tolist() == [1] * 8 + [2] * 8 + [3] * 8
+    assert seen[0]['positions'][0].tolist() == [*range(8)] * 3
     assert [(batch['segment_ids'] > 0).sum() for batch in seen] == [48, 24]
 
 

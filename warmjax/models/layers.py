@@ -21,7 +21,7 @@ Adapter = Mapping[str, Array]
 adapters lie side by side along R, `mask` [B, R] says which columns are a row's own."""
 
 
-_STRIPE, _MOST_STRIPES = 64, 32
+_STRIPE, _MOST_STRIPES = 64, 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Linear(nnx.Module):
 
 
 class Stripes(nnx.Module):
-    """A kernel cut along its outputs into pieces [in, 64], or up to 32 wider ones, for products with few rows on CPU.
+    """A kernel cut along its outputs into pieces [in, 64], or up to 128 wider ones, for products with few rows on CPU.
 
     XLA's CPU backend copies all of a kernel before it multiplies; a piece stays in a core's cache while it does, and
     pieces are computed side by side. A step of 16 rows is about twice as fast.
