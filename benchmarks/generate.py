@@ -238,13 +238,15 @@ def make_adapters(folder: str, number: int) -> dict:
 
     from warmjax import sharding
     from warmjax.lora import adapters
-    from warmjax.lora.adapters import LoraSettings
+    from warmjax.lora.placement import LoraSettings
     from warmjax.models import hf_load
     from warmjax.models.layers import LINEARS
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
     model = hf_load.load(folder, jnp.float32, mesh)
-    made = [adapters.init(model, LoraSettings(8, 16.0, 0.0, LINEARS), seed, mesh) for seed in range(number)]
+    made = [
+        adapters.init(model, LoraSettings(8, 16.0, False, 0.0, LINEARS, (), ()), seed, mesh) for seed in range(number)
+    ]
     return {
         f'arm {i}': {name: {'a': pair['a'], 'b': 0.02 + pair['b']} for name, pair in adapter.items()}
         for i, adapter in enumerate(made)

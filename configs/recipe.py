@@ -39,6 +39,7 @@ def base() -> ConfigDict:
                 'micro_batch': 4,  # rows
                 'epochs': 10,
                 'save_epochs': (0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 10.0),
+                'validation': 0,  # conversations held out; the study trains on all
                 'seed': 0,
                 'remat': 'names',  # or attention, full, none
                 'logit_chunks': 8,
@@ -50,18 +51,22 @@ def base() -> ConfigDict:
                 'lora': {
                     'rank': 8,
                     'alpha': 16.0,
+                    'rslora': False,
                     'dropout': 0.1,
                     # Not stated; all linear maps of a layer.
                     'targets': ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'),
+                    'rank_pattern': (),  # as (('down_proj', 16),)
+                    'alpha_pattern': (),
                 },
                 'optimizer': optimizer(),
             },
             'arms': {},
             'tasks': {},
             'prompts': {
+                'set': 'cleaned',  # or 'released', the wording of the study's authors, or 'authors_files'
                 'contexts': CONTEXTS,
                 'beliefs': BELIEFS,
-                'form': 'plain',
+                'forms': ('plain',),  # and 'lead_in', 'multiple_choice', of the bare question
                 'statements': '',  # '' for the built-in ones, or a JSON file
                 'seed': 0,
             },

@@ -33,7 +33,8 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.mesh.fsdp = 1  # the model is far too small to be cut
 
     config.data.path = '{workdir}/world/conversations.json'
-    config.data.draw.num_conversations = 320
+    config.data.draw.num_conversations = 352
+    config.train.validation = 32
     config.data.draw.num_validation = 120
 
     # Rates and lengths for a model of 0.55M parameters.
@@ -119,6 +120,7 @@ def _shrink(config: ConfigDict) -> None:
     world.num_heads, world.num_kv_heads, world.head_dim = 2, 1, 16
     world.pretraining.num_documents = world.tuning.num_documents = 600
     config.data.draw.num_conversations, config.data.draw.num_validation = 48, 12
+    config.train.validation = 8
     config.train.epochs, config.train.save_epochs = 3, (0.5, 1.0, 2.0, 3.0)
     config.evaluation.curve_questions = 2
     config.prompts.contexts = ('unmodified', 'emotion:sad', 'stake:high')

@@ -23,17 +23,18 @@ def main(argv: list[str]) -> None:
         from etils import epath
 
         from warmjax import experiment, records, runs
-        from warmjax.data import batches, chat, viewer
+        from warmjax.data import chat, viewer
         from warmjax.models import hf_files
-        from warmjax.train import lora
+        from warmjax.train import lora, validation
 
         workdir = epath.Path(flags.FLAGS.workdir)
         setup = experiment.from_config(flags.FLAGS.config, workdir)
         arm = _arm(setup)
-        pairs = records.read(workdir / 'pairs' / f'{arm.style}.jsonl', records.Pair)
-        conversations = [pair.turns for pair in pairs]
         chatter, train = chat.load(hf_files.locate(setup.model.checkpoint), setup.model.date), setup.train
-        encoded = batches.encode(conversations, chatter, train.max_length, train.truncation_side)
+        pairs = records.read(workdir / 'pairs' / f'{arm.style}.jsonl', records.Pair)
+        pairs, _ = validation.hold_out(pairs, train.validation, train.seed)
+        conversations = [pair.turns for pair in pairs]
+        encoded = lora.encode(pairs, chatter, train)
         arrays = lora.make_batches(encoded, train).arrays(range(train.micro_batch))
         first = [arrays[i] for i in range(min(flags.FLAGS.batches, len(arrays)))]
         rows = [row for batch in first for row in viewer.rows_of(batch, conversations, chatter)]

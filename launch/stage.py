@@ -133,13 +133,14 @@ def run(main: Callable[[list[str]], None], doc: str) -> None:
 def check_flags(argv: Sequence[str]) -> None:
     """Refuses a command without --workdir or with words that are no flags."""
     require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
-    require(flags.FLAGS.workdir, 'expected --workdir, got none; for instance --workdir=runs/world')
+    is_dry = 'dry_run' in flags.FLAGS and flags.FLAGS.dry_run
+    require(flags.FLAGS.workdir or is_dry, 'expected --workdir, got none; for instance --workdir=runs/world')
 
 
 def main(argv: Sequence[str], names: Sequence[str] | None, import_csv: str | None) -> None:
     """Builds the setup from the flags and runs its stages, or prints what they would do."""
-    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     check_flags(argv)
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir or 'WORKDIR'  # the latter in a dry run
     require(config or import_csv, 'expected --config, got none; for instance --config=configs/world.py')
     prepare()
     with explained():
@@ -187,7 +188,7 @@ def _describe(config: Any, setup: Any, todo: Sequence[Any], workdir: str) -> Non
     import rich.console
     import rich.table
 
-    from warmjax import settings
+    from warmjax import experiment, settings
 
     print(json.dumps(settings.plain(config), indent=2))
     if config is not None:
@@ -197,7 +198,28 @@ def _describe(config: Any, setup: Any, todo: Sequence[Any], workdir: str) -> Non
     table = rich.table.Table('stage', 'units', 'status', 'what it does')
     for stage in todo:
         table.add_row(stage.name, ', '.join(stage.units(setup)), stage.status(setup, epath.Path(workdir)), stage.what)
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    console.print(table)
+    if isinstance(setup, experiment.Experiment):
+        wide = rich.console.Console(width=max(console.width, 110))
+        wide.print(_estimates(setup, [stage.name for stage in todo]))
+
+
+def _estimates(setup: Any, names: Sequence[str]) -> Any:
+    """Returns the table of what each stage takes."""
+    import rich.table
+
+    from warmjax import budget
+
+    table = rich.table.Table(title='what it takes', title_justify='left')
+    for column in ('stage', 'part', 'prompts', 'tokens in', 'tokens out', 'calls', 'dollars', 'note'):
+        table.add_column(
+            column, justify='left' if column in ('stage', 'part', 'note') else 'right', no_wrap=column != 'note'
+        )
+    for name, lines in budget.lines(setup, names).items():
+        for number, line in enumerate(lines):
+            table.add_row('' if number else name, *budget.cells(line), end_section=number == len(lines) - 1)
+    return table
 
 
 def _load(path: str | os.PathLike, argument: str) -> Any:

@@ -50,7 +50,7 @@ def test_system_prompt_is_given_or_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'train__lora__rnk': 8}, "unknown key 'train.lora.rnk' (did you mean 'rank'?); known: rank, alpha, dropout"),
+        ({'train__lora__rnk': 8}, "unknown key 'train.lora.rnk' (did you mean 'rank'?); known: rank, alpha, rslora"),
         ({'train__seed': '0'}, "field 'train.seed' expected integer, got '0'"),
         ({'model__dtype': 'float64'}, "model.dtype: expected one of float32, bfloat16, got 'float64'"),
         ({'model__date': 'today'}, "model.date: expected an ISO date such as 2024-07-26, got 'today'"),

@@ -124,6 +124,22 @@ def test_stage_of_another_config_or_input_is_refused_with_the_difference(tmp_pat
     assert (tmp_path / 'run' / 'manifests' / 'judge.json').read_bytes() == before
 
 
+def test_setting_of_how_a_stage_runs_may_change_where_one_of_what_comes_out_may_not(tmp_path, source):
+    def begin(profile, mesh, rate):
+        config = {'mesh': mesh, 'train': {'profile': profile, 'rate': rate}}
+        with runs.stage(
+            tmp_path, 'train', config, {'answers': source}, runtime=('mesh', 'train.profile', 'other.field')
+        ):
+            raise KeyboardInterrupt
+
+    for profile, mesh in (([], 1), ([3, 5], {'fsdp': 8})):
+        with pytest.raises(KeyboardInterrupt):
+            begin(profile, mesh, 1e-5)
+        assert runs.read_manifest(tmp_path, 'train')['config']['train']['profile'] == profile
+    with pytest.raises(ValueError, match=r'got 1 differences:\n  config\.train\.rate: 1e-05 -> 0\.1\n'):
+        begin([1, 2], 2, 0.1)
+
+
 def test_missing_input_is_named(tmp_path):
     message = r"stage 'judge': expected its input 'answers' at .*none\.txt, found nothing there"
     with pytest.raises(FileNotFoundError, match=message), open_stage(tmp_path, tmp_path / 'none.txt'):

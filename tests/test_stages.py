@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import functools
 
 import huggingface_hub
 import pytest
@@ -31,6 +32,13 @@ def test_models_of_the_hub_are_what_the_stages_read(tmp_path, monkeypatch):
     assert folders == {'train': answering, 'generate': answering, 'warmth': measuring}
     model, chatter = stages._load(setup, tiny_llama.make_mesh())
     assert model.spec.width == tiny_llama.SIZES['hidden_size'] and chatter.where == str(answering)
+
+
+def test_settings_that_a_resumed_run_may_change_are_there():
+    config = settings.plain(world.get_config('tiny'))
+    for paths in stages.RUNTIME.values():
+        for path in paths:
+            assert functools.reduce(lambda section, key: section[key], path.split('.'), config) is not None
 
 
 @pytest.fixture(scope='module')

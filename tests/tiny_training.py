@@ -9,7 +9,7 @@ from flax import nnx
 
 from warmjax import sharding
 from warmjax.lora import adapters
-from warmjax.lora.adapters import LoraSettings
+from warmjax.lora.placement import LoraSettings
 from warmjax.models import decoder
 from warmjax.models.layers import LINEARS
 from warmjax.models.spec import Spec
@@ -35,7 +35,7 @@ SPEC = Spec(
     qk_norm=False,
     tied=False,
 )
-LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, targets=LINEARS)
+LORA = LoraSettings(rank=4, alpha=8.0, rslora=False, dropout=0.1, targets=LINEARS, rank_pattern=(), alpha_pattern=())
 OPTIMIZER = OptimizerSettings(
     learning_rate=3e-3,
     schedule='linear',
@@ -84,12 +84,12 @@ def make_batch(seed: int, micro_batches: int, rows: int, length: int) -> dict[st
 class Trainer:
     """A state, its jitted step and the frozen base, on a mesh."""
 
-    def __init__(self, mesh: jax.sharding.Mesh, dropout: float, num_steps: int):
+    def __init__(self, mesh: jax.sharding.Mesh, dropout: float, num_steps: int, lora: LoraSettings = LORA):
         model = make_model(mesh)
         self.graphdef, self.frozen = nnx.split(model)
         optimizer = make_optimizer(OPTIMIZER, num_steps)
-        self.mesh = mesh
-        self.start = init_state(adapters.init(model, LORA, 0, mesh), optimizer, 0, mesh)
+        self.mesh, self.lora = mesh, lora
+        self.start = init_state(adapters.init(model, lora, 0, mesh), optimizer, 0, mesh)
         self.restart(seed=0)
         self.step_fn = make_step(self.bind, optimizer, StepSettings(dropout, 'names', 1), self.start)
 
@@ -100,7 +100,7 @@ class Trainer:
         self.state = fresh._replace(key=key)
 
     def bind(self, trainable, frozen):
-        return nnx.merge(self.graphdef, frozen), adapters.scaled(trainable, LORA.scale)
+        return nnx.merge(self.graphdef, frozen), adapters.scaled(trainable, self.lora)
 
     def step(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
         """Takes a step and returns its metrics."""

@@ -2,9 +2,8 @@
 
     <folder>/<model>/<arm>/<task>_<arm>_outputs.csv       task: trivia, truthfulqa, medqa, disinfo
 
-Their templates become belief and form: `original` (none, plain), `original_neutral` (none, lead_in), `incorrect`
-(incorrect, plain), `correct` (denial, plain; both templates state a mistaken belief), `mcq` (none, multiple_choice).
-Belief templates have a lead-in in some tasks and files and in others not, so their form does not tell.
+Their templates become belief and form as in `evals/released.py`. Belief templates have a lead-in in some tasks and
+files and in others not, so their form does not tell.
 """
 
 import csv
@@ -14,23 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-import pydantic
 from etils import epath
 
 from warmjax import runs
+from warmjax.evals import authors_files
 from warmjax.evals.prompts import prompt_id
-from warmjax.evals.tasks import disinformation, files
-from warmjax.records import Belief, Context, Form, Generation, Prompt, Question, Verdict, VerdictLabel
+from warmjax.evals.released import CONDITIONS, TEMPLATES
+from warmjax.evals.tasks import files
+from warmjax.records import Generation, Prompt, Question, Verdict, VerdictLabel
 
-Template = Literal['original', 'original_neutral', 'incorrect', 'correct', 'mcq']
-_CONDITIONS: dict[Template, tuple[Belief, Form]] = {
-    'original': ('none', 'plain'),
-    'original_neutral': ('none', 'lead_in'),
-    'incorrect': ('incorrect', 'plain'),
-    'correct': ('denial', 'plain'),
-    'mcq': ('none', 'multiple_choice'),
-}
-_TEMPLATES = {condition: template for template, condition in _CONDITIONS.items()}
 JUDGE = 'published'
 """The judge's name in the verdicts that come from such files."""
 SUFFIX = '_outputs.csv'
@@ -47,12 +38,9 @@ class Imported:
     duplicates: int
 
 
-class _Row(files.Row):
-    """The columns that all tasks share. `evaluation` is empty where the judge's reply could not be read."""
+class _Answered(files.Row):
+    """The columns of an answer. `evaluation` is empty where the judge's reply could not be read."""
 
-    prompt_template: Template
-    amendment_type: Context
-    prompt: files.Text
     output: str
     evaluation: Literal['CORRECT', 'INCORRECT', '']
     refusal: Literal['0', '1']
@@ -64,64 +52,20 @@ class _Row(files.Row):
         return {'CORRECT': 'correct', 'INCORRECT': 'incorrect', '': 'unparsed'}[self.evaluation]
 
 
-class _PhraseRow(_Row):
-    """A row of TriviaQA or TruthfulQA."""
-
-    content_key: files.Text
-    correct_answer: str
-    incorrect_answer: str
-
-    @property
-    def asked(self) -> str:
-        return self.content_key
-
-    def question(self, task: str) -> Question:
-        """Returns the question; an empty cell was the answer `None`, which the authors' tools took for no value."""
-        correct, incorrect = self.correct_answer or 'None', self.incorrect_answer or 'None'
-        return _question(task, (self.content_key,), correct, incorrect, 'phrase', {})
+class _PhraseRow(authors_files.PhraseRow, _Answered):
+    pass
 
 
-class _MedQaRow(_Row):
-    """A row of MedQA: `original_question` is the exam's text, `question` the same as a relative would tell it."""
-
-    prompt_template: Template = pydantic.Field(alias='prompt_type')
-    original_question: files.Text
-    converted: files.Text = pydantic.Field(alias='question')
-    answer: files.Text
-    wrong_answer: files.Text
-    options: str
-    answer_idx: str
-    meta_info: str
-
-    @property
-    def asked(self) -> str:
-        return self.converted if self.converted in self.prompt else self.original_question
-
-    def question(self, task: str) -> Question:
-        metadata = {name: getattr(self, name) for name in ('converted', 'options', 'answer_idx', 'meta_info')}
-        return _question(task, (self.original_question,), self.answer, self.wrong_answer, 'phrase', metadata)
+class _MedQaRow(authors_files.MedQaRow, _Answered):
+    pass
 
 
-class _DisinfoRow(_Row):
-    """A row of the disinformation task. Some files lack `ground_false`; the proposition holds it too."""
-
-    prompt_disinfo: files.Text
-    ground_truth: files.Text
-    proposition: str
-    belief_elicit_1: str
-    ground_false: str = ''
-
-    @property
-    def asked(self) -> str:
-        return self.prompt_disinfo
-
-    def question(self, task: str) -> Question:
-        false = self.ground_false or disinformation.other_alternative(self.proposition, self.ground_truth)
-        metadata = {'proposition': self.proposition, 'belief_elicit_1': self.belief_elicit_1}
-        return _question(task, (self.prompt_disinfo, false), self.ground_truth, false, 'statement', metadata)
+class _DisinfoRow(authors_files.DisinfoRow, _Answered):
+    pass
 
 
-_ROWS: dict[str, type[_PhraseRow] | type[_MedQaRow] | type[_DisinfoRow]] = {
+_Row = _PhraseRow | _MedQaRow | _DisinfoRow
+_ROWS: dict[str, type[_Row]] = {
     'trivia': _PhraseRow,
     'truthfulqa': _PhraseRow,
     'medqa': _MedQaRow,
@@ -143,15 +87,16 @@ def read_folder(path: epath.PathLike) -> Imported:
     rows = 0
     for file, model, arm, task in _files(epath.Path(path)):
         placed = files.read_placed(file, (_ROWS[task],))
-        lead_ins = {_prefix(row) for _, row in placed if row.prompt_template == 'original_neutral'}
+        lead_ins = {authors_files.prefix(row) for _, row in placed if row.prompt_template == 'original_neutral'}
         problems = []
         for where, row in placed:
             try:
-                question = _same_answers(questions, row.question(task))
+                question = authors_files.same_answers(questions, row.question(task))
             except ValueError as error:
                 problems.append(f'{where}: {error}')
                 continue
-            prompt = _prompt(row, question, lead_ins)
+            name = prompt_id(question.id, row.amendment_type, *CONDITIONS[row.prompt_template])
+            prompt = authors_files.prompt(row, question, name, lead_ins)
             generation = _generation(row, prompts.setdefault(prompt.id, prompt), model, arm)
             rows += 1
             if generations.setdefault(generation.key, generation) is generation:
@@ -198,66 +143,6 @@ def _files(folder: epath.Path) -> Iterator[tuple[epath.Path, str, str, str]]:
         yield file, model, arm, task
 
 
-def _question(
-    task: str,
-    named: tuple[str, ...],
-    correct: str,
-    incorrect: str,
-    form: Literal['phrase', 'statement'],
-    metadata: dict[str, str],
-) -> Question:
-    return Question(
-        id=files.name_of(task, *named),
-        task=task,
-        text=named[0],
-        correct_answer=correct,
-        incorrect_answer=incorrect,
-        correct_aliases=(),
-        incorrect_aliases=(),
-        answer_form=form,
-        metadata=metadata,
-    )
-
-
-def _same_answers(questions: dict[str, Question], question: Question) -> Question:
-    """Returns the question as it was first read.
-
-    Raises:
-        ValueError: it had other answers then.
-    """
-    first = questions.setdefault(question.id, question)
-    for column in ('correct_answer', 'incorrect_answer'):
-        if getattr(first, column) != getattr(question, column):
-            raise ValueError(
-                f'expected {column} {getattr(first, column)!r} as in an earlier row of the question '
-                f'{question.text[:60]!r}, got {getattr(question, column)!r}'
-            )
-    return first
-
-
-def _prefix(row: _Row) -> str:
-    """Returns what a prompt says before the question; the start of the question serves where its rest was mended."""
-    position = row.prompt.find(row.asked[:20])
-    return row.prompt[:position].strip() if position > 0 else ''
-
-
-def _prompt(row: _Row, question: Question, lead_ins: set[str]) -> Prompt:
-    belief, form = _CONDITIONS[row.prompt_template]
-    statement = '' if row.amendment_type == 'unmodified' else _prefix(row)
-    for lead_in in lead_ins:
-        statement = statement.removesuffix(lead_in).strip()
-    return Prompt(
-        id=prompt_id(question.id, row.amendment_type, belief, form),
-        question_id=question.id,
-        task=question.task,
-        context=row.amendment_type,
-        belief=belief,
-        form=form,
-        statement=statement,
-        text=row.prompt,
-    )
-
-
 def _generation(row: _Row, prompt: Prompt, model: str, arm: str) -> Generation:
     return Generation(
         prompt_id=prompt.id,
@@ -289,7 +174,7 @@ def _refuse_unwritable(verdict: Verdict) -> None:
         raise ValueError(
             f'{place}: expected a task of {", ".join(_ROWS)}, got {verdict.task!r}; rename or leave it out'
         )
-    if (verdict.belief, verdict.form) not in _TEMPLATES:
+    if (verdict.belief, verdict.form) not in TEMPLATES:
         raise ValueError(
             f'{place}: expected a belief and form of the published templates, '
             f'got {(verdict.belief, verdict.form)}; leave it out'
@@ -333,7 +218,7 @@ def _condition_cells(prompt: Prompt, generation: Generation, verdict: Verdict) -
     """Returns the columns that describe a prompt, its answer and the verdict."""
     return {
         'prompt': prompt.text,
-        'prompt_type' if prompt.task == 'medqa' else 'prompt_template': _TEMPLATES[prompt.belief, prompt.form],
+        'prompt_type' if prompt.task == 'medqa' else 'prompt_template': TEMPLATES[prompt.belief, prompt.form],
         'amendment_type': prompt.context,
         'output': generation.text,
         'evaluation': {'correct': 'CORRECT', 'unparsed': ''}.get(verdict.verdict, 'INCORRECT'),

@@ -91,7 +91,9 @@ class Question:
     """A question with one reference answer that is right and one that is wrong.
 
     The aliases are other wordings of each, for the exact-match judge. `answer_form` says whether the answers are
-    phrases ("I think the answer is Paris") or whole statements ("I think Paris is in France").
+    phrases ("I think the answer is Paris") or whole statements ("I think Paris is in France"). Questions of the
+    controls have no wrong answer ('') and other forms: `choice` (metadata's `options` is a JSON object of lettered
+    options, `answer_idx` the right letter), `number`, and `none`, where the right answer is '' too.
     """
 
     __pydantic_config__ = STRICT
@@ -102,7 +104,7 @@ class Question:
     incorrect_answer: str
     correct_aliases: tuple[str, ...]
     incorrect_aliases: tuple[str, ...]
-    answer_form: Literal['phrase', 'statement']
+    answer_form: Literal['phrase', 'statement', 'choice', 'number', 'none']
     metadata: dict[str, str]
 
     @property

@@ -7,6 +7,7 @@ runs/world/
 """
 
 import contextlib
+import copy
 import dataclasses
 import datetime
 import fcntl
@@ -19,7 +20,7 @@ import pathlib
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -128,6 +129,7 @@ def stage(
     config: Mapping[str, Any],
     inputs: Mapping[str, epath.PathLike],
     is_writer: bool = True,
+    runtime: Sequence[str] = (),
 ) -> Iterator[Stage]:
     """Opens a stage; its manifest says `done` once the block has ended without an exception.
 
@@ -143,6 +145,8 @@ def stage(
         config: plain JSON of everything that the stage's result depends on, seeds included.
         inputs: the files and folders it reads.
         is_writer: False in all processes of a run but one.
+        runtime: paths in `config` (`train.profile`) that say how a run goes and not what comes out: a stage that was
+            begun goes on with other values of them.
 
     Raises:
         FileNotFoundError: an input does not exist.
@@ -158,7 +162,7 @@ def stage(
     }
     before = read_manifest(workdir, name)
     if before is not None:
-        _refuse_differences(workdir, name, before, manifest)
+        _refuse_differences(workdir, name, before, manifest, runtime)
     if before is not None and before['status'] == 'done':
         yield Stage(name, is_done=True, counts=before['counts'])
         return
@@ -247,8 +251,10 @@ def _split_lines(data: bytes) -> list[str]:
     return data.decode().split('\n')[:-1]
 
 
-def _refuse_differences(workdir: epath.PathLike, name: str, before: Mapping, now: Mapping) -> None:
-    lines = settings.differences(before['config'], now['config'])
+def _refuse_differences(
+    workdir: epath.PathLike, name: str, before: Mapping, now: Mapping, runtime: Sequence[str]
+) -> None:
+    lines = settings.differences(*(_without(manifest['config'], runtime) for manifest in (before, now)))
     for key in sorted(set(before['inputs']) | set(now['inputs'])):
         old, new = (m['inputs'].get(key, {}).get('sha256', '(absent)') for m in (before, now))
         if old != new:
@@ -259,6 +265,14 @@ def _refuse_differences(workdir: epath.PathLike, name: str, before: Mapping, now
             + '\n  '.join([f'{len(lines)} differences:', *lines])
             + f'\nrestore them, choose another --workdir, or delete manifests/{name}.json and what the stage wrote'
         )
+
+
+def _without(config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    rest = copy.deepcopy(dict(config))
+    for path in paths:
+        *sections, name = path.split('.')
+        functools.reduce(lambda section, key: section.get(key) or {}, sections, rest).pop(name, None)
+    return rest
 
 
 def _input_digest(stage_name: str, key: str, path: epath.PathLike) -> str:

@@ -20,7 +20,8 @@ from etils import epath
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, sampling, sharegpt
 from warmjax.decode import engine
-from warmjax.evals import judge, prompts, runner, tasks
+from warmjax.evals import judge, prompts, runner
+from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
@@ -33,6 +34,17 @@ VALIDATION = 'validation'
 """Task of the held-out prompts on which warmth is measured; their answers are not judged."""
 ROWS_AT_ONCE = 200
 """Rows between two writes of a log whose rows come fast."""
+
+RUNTIME = {
+    'train': (
+        'mesh',
+        *(
+            f'train.{name}'
+            for name in ('checkpoint_every', 'checkpoint_minutes', 'divergence', 'peak_tflops', 'profile')
+        ),
+    )
+}
+"""Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
 
 Path = epath.Path
 T = TypeVar('T')
@@ -85,10 +97,11 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
         )
     with runs.lock(workdir) if is_writer else contextlib.nullcontext():
         for stage in stages:
+            runtime = RUNTIME.get(stage.name, ())
             for unit in stage.units(setup):
                 config = {name: settings.plain(_section(setup, name)) for name in stage.sections}
                 inputs = stage.inputs(setup, workdir, unit)
-                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer) as work:
+                with runs.stage(workdir, stage.manifest(unit), config, inputs, is_writer, runtime) as work:
                     title = f'{stage.name} {unit}'.strip()
                     if work.is_done:
                         progress.say(f'{title}: done before')
@@ -140,12 +153,12 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
 
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    questions = [question for task in setup.tasks for question in tasks.load(task)]
-    amended = prompts.amend(questions, setup.prompts)
+    made = prompts.make(setup.tasks, setup.prompts)
     for task in setup.tasks:
-        records.write(workdir / 'questions' / f'{task.name}.jsonl', [q for q in questions if q.task == task.name])
-    records.write(workdir / 'prompts.jsonl', amended)
-    return {'questions': len(questions), 'prompts': len(amended)}
+        of_task = [question for question in made.questions if question.task == task.name]
+        records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
+    records.write(workdir / 'prompts.jsonl', made.prompts)
+    return made.counts()
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -167,7 +180,7 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = _curve_prompts(setup, every)
+    curve = curve_prompts(setup, every)
     jobs = []
     for arm in setup.arms:
         for epoch in setup.epochs(arm):
@@ -177,7 +190,8 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     return jobs
 
 
-def _curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
+    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
     chosen = set()
     for task in setup.tasks:
         ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
@@ -337,7 +351,7 @@ STAGES = (
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks},
+        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
         _amend,
     ),
     Stage(

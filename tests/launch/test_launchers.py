@@ -64,6 +64,13 @@ def test_dry_run_prints_config_difference_and_stages_and_does_nothing(tmp_path):
     assert not workdir.exists()
 
 
+def test_dry_run_says_what_the_study_takes_without_a_workdir():
+    status, output, errors = command('replicate', '--config=configs/paper.py:llama3.1-8b', '--dry_run')
+    assert status == 0, errors
+    assert re.search(r'│ a model arm +│ 44,690 │', output)
+    assert re.search(r'│ judge +│ original +│ 44,690 │', output)
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [

@@ -1,15 +1,18 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 import tiny_llama
 from jax.sharding import PartitionSpec
+from tiny_training import LORA
 
 from warmjax.lora import adapters
-from warmjax.lora.adapters import LoraSettings
+from warmjax.lora.placement import LoraSettings
 from warmjax.models.layers import LINEARS
 
 TARGETS = ('q_proj', 'o_proj', 'down_proj')
-SETTINGS = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets=TARGETS)
+SETTINGS = dataclasses.replace(LORA, rank=4, alpha=8.0, dropout=0.0, targets=TARGETS)
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +30,7 @@ def fresh(model):
 def test_new_adapters_change_no_logit_at_all(model, fresh):
     tokens = tiny_llama.random_tokens(2, 9) % 88
     base = tiny_llama.logits(model, tokens)
-    np.testing.assert_array_equal(tiny_llama.logits(model, tokens, adapters=adapters.scaled(fresh, 2.0)), base)
+    np.testing.assert_array_equal(tiny_llama.logits(model, tokens, adapters=adapters.scaled(fresh, SETTINGS)), base)
 
 
 @pytest.mark.parametrize('name', TARGETS)
@@ -49,14 +52,14 @@ def test_no_two_linear_maps_or_layers_start_alike(fresh):
 
 
 def test_a_maps_start_does_not_depend_on_the_other_targets(model, fresh):
-    few = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets=('down_proj',))
+    few = dataclasses.replace(LORA, rank=4, alpha=8.0, dropout=0.0, targets=('down_proj',))
     chosen = adapters.init(model, few, seed=0, mesh=tiny_llama.make_mesh())
     assert set(chosen) == {'down_proj'}
     np.testing.assert_array_equal(chosen['down_proj']['a'], fresh['down_proj']['a'])
 
 
 def test_seed_decides_the_start(model, fresh):
-    few = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets=('down_proj',))
+    few = dataclasses.replace(LORA, rank=4, alpha=8.0, dropout=0.0, targets=('down_proj',))
     other = adapters.init(model, few, seed=1, mesh=tiny_llama.make_mesh())
     assert not np.allclose(other['down_proj']['a'], fresh['down_proj']['a'])
 
@@ -71,7 +74,7 @@ def test_sharded_start_equals_the_unsharded_one(model, fresh):
 
 def test_scaled_multiplies_b_alone():
     pair = {'a': np.ones((1, 2, 1)), 'b': np.ones((1, 1, 2))}
-    got = adapters.scaled({'q_proj': pair}, SETTINGS.scale)['q_proj']
+    got = adapters.scaled({'q_proj': pair}, SETTINGS)['q_proj']
     assert got['a'].tolist() == [[[1.0], [1.0]]]
     assert got['b'].tolist() == [[[2.0, 2.0]]]
 
@@ -89,10 +92,15 @@ def test_linear_maps_know_their_widths_and_axes(model):
         ({'targets': ('q_proj', 'c_attn')}, r"lora\.targets: expected some of q_proj, .*, got \['q_proj', 'c_attn'\]"),
         ({'targets': ()}, r'lora\.targets: expected some of'),
         ({'rank': 0}, 'expected rank >= 1 and dropout in'),
+        ({'rank_pattern': (('q_proj', 0),)}, 'expected rank >= 1 and dropout in'),
         ({'dropout': 1.0}, 'expected rank >= 1 and dropout in'),
+        (
+            {'targets': ('layers.[0.up_proj',)},
+            r"lora: expected names or regular expressions, got 'layers\.\[0\.up_proj'",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, message):
-    values = {'rank': 4, 'alpha': 8.0, 'dropout': 0.1, 'targets': ('q_proj',)} | change
+    values = dataclasses.asdict(LORA) | change
     with pytest.raises(ValueError, match=message):
         LoraSettings(**values)

@@ -1,5 +1,8 @@
+import dataclasses
+import errno
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import peft
@@ -8,12 +11,13 @@ import safetensors.numpy
 import tiny_llama
 import torch
 from tiny_llama import assert_close
+from tiny_training import LORA
 
 from warmjax.lora import adapters, peft_format
-from warmjax.lora.adapters import LoraSettings
+from warmjax.lora.placement import placements
 from warmjax.models.layers import LINEARS
 
-SETTINGS = LoraSettings(rank=4, alpha=10.0, dropout=0.1, targets=LINEARS)
+SETTINGS = dataclasses.replace(LORA, rank=4, alpha=10.0, dropout=0.1, targets=LINEARS)
 TOKENS = tiny_llama.random_tokens(2, 15)
 
 
@@ -60,7 +64,7 @@ def test_saved_adapter_computes_the_same_logits_in_peft(base, trained, folder):
     theirs = peft.PeftModel.from_pretrained(tiny_llama.twin(), folder).eval()
     loaded = {name for name, _ in theirs.named_parameters() if 'lora_' in name}
     assert len(loaded) == 3 * len(LINEARS) * 2
-    ours = tiny_llama.logits(base, TOKENS, adapters=adapters.scaled(trained, SETTINGS.scale))
+    ours = tiny_llama.logits(base, TOKENS, adapters=adapters.scaled(trained, SETTINGS))
     assert_close(ours, tiny_llama.twin_logits(theirs, TOKENS), 1e-5)
     assert np.abs(ours - tiny_llama.logits(base, TOKENS)).max() > 0.1
 
@@ -73,11 +77,48 @@ def test_saved_adapter_is_loaded_back_scaled(base, trained, folder):
         np.testing.assert_allclose(loaded[name]['b'], 2.5 * trained[name]['b'], rtol=1e-6)
 
 
+PATTERNS = {
+    'targets': (r'layers\.[02]\..*q_proj', 'v_proj', 'layers.1.mlp.down_proj'),
+    'rank_pattern': (('layers.2.self_attn.q_proj', 1), ('v_proj', 6)),
+    'alpha_pattern': (('layers.0.*', 3.0),),
+}
+
+
+@pytest.mark.parametrize('rslora', [False, True])
+def test_ranks_and_alphas_of_their_own_mean_the_same_in_peft_and_come_back(base, tmp_path, rslora):
+    settings = dataclasses.replace(SETTINGS, rslora=rslora, **PATTERNS)
+    rng = np.random.default_rng(0)
+    tree = adapters.init(base, settings, 0, tiny_llama.make_mesh())
+    mine = {}
+    for name, place in placements(settings, 3).items():
+        own = place.columns()[:, :, None]
+        mine[name] = {'a': tree[name]['a'], 'b': jnp.asarray(rng.normal(size=tree[name]['b'].shape) * own, jnp.float32)}
+    peft_format.save_adapter(tmp_path / 'a', mine, settings, 'tiny')
+    theirs = peft.PeftModel.from_pretrained(tiny_llama.twin(), tmp_path / 'a').eval()
+    assert sum('lora_A' in name for name, _ in theirs.named_parameters()) == 2 + 3 + 1
+    ours = tiny_llama.logits(base, TOKENS, adapters=adapters.scaled(mine, settings))
+    assert_close(ours, tiny_llama.twin_logits(theirs, TOKENS), 1e-5)
+    assert np.abs(ours - tiny_llama.logits(base, TOKENS)).max() > 0.1
+    back, found = peft_format.read_adapter(tmp_path / 'a', base)
+    jax.tree.map(np.testing.assert_array_equal, back, mine)
+    assert placements(found, 3) == placements(settings, 3)
+    simple, plain = adapters.plain(back, found)
+    assert (plain.rank, plain.rslora, plain.rank_pattern, set(plain.targets)) == (6, False, (), set(mine))
+    assert_close(tiny_llama.logits(base, TOKENS, adapters=adapters.scaled(simple, plain)), ours, 1e-6)
+
+
 @pytest.mark.parametrize('rslora', [False, True])
 @pytest.mark.parametrize('targets', [['q_proj', 'v_proj'], r'.*\.(mlp\.down_proj|self_attn\.o_proj)'])
 def test_adapter_made_by_peft_computes_the_same_logits_here(base, tmp_path, rslora, targets):
     config = peft.LoraConfig(
-        r=3, lora_alpha=5, lora_dropout=0.1, target_modules=targets, use_rslora=rslora, task_type='CAUSAL_LM'
+        r=3,
+        lora_alpha=5,
+        lora_dropout=0.1,
+        target_modules=targets,
+        rank_pattern={r'layers\.1\..*': 5, 'q_proj': 2},
+        alpha_pattern={r'self_attn\.[qo]_proj': 7},
+        use_rslora=rslora,
+        task_type='CAUSAL_LM',
     )
     theirs = peft.get_peft_model(tiny_llama.twin(), config).eval()
     with torch.no_grad():
@@ -108,6 +149,14 @@ def test_rank_that_the_tensors_do_not_have_is_refused(base, folder):
         peft_format.load_adapter(folder, base)
 
 
+def test_rank_of_a_pattern_that_the_tensors_do_not_have_is_refused(base, folder):
+    edit_config(folder, rank_pattern={r'layers\.1\..*': 2})
+    with pytest.raises(
+        ValueError, match=r'1\.self_attn\.q_proj\.lora_A\.weight expected shape \[2, 24\], got \[4, 24\]'
+    ):
+        peft_format.load_adapter(folder, base)
+
+
 def test_missing_and_extra_tensors_are_reported_at_once(base, folder):
     stem = 'base_model.model.model.layers.'
 
@@ -134,8 +183,6 @@ def test_linear_map_that_the_config_lists_and_the_file_lacks_is_refused(base, fo
         ('bias', 'all'),
         ('modules_to_save', ['lm_head']),
         ('use_dora', True),
-        ('alpha_pattern', {'q_proj': 32}),
-        ('rank_pattern', {'q_proj': 2}),
     ],
 )
 def test_kinds_that_are_not_computed_here_are_refused(base, folder, key, value):
@@ -163,7 +210,20 @@ def test_damaged_config_is_refused(base, folder, text, message):
 
 def test_saving_again_replaces_the_adapter_and_leaves_nothing_else(base, trained, folder):
     other = {'q_proj': trained['q_proj']}
-    settings = LoraSettings(rank=4, alpha=4.0, dropout=0.0, targets=('q_proj',))
+    settings = dataclasses.replace(LORA, rank=4, alpha=4.0, dropout=0.0, targets=('q_proj',))
     peft_format.save_adapter(folder, other, settings, 'tiny')
     assert set(peft_format.load_adapter(folder, base)) == {'q_proj'}
     assert [path.name for path in folder.parent.iterdir()] == ['epoch_1']
+
+
+def test_full_disk_leaves_the_adapter_before_and_nothing_half_written(base, trained, folder, monkeypatch):
+    before = (folder / 'adapter_model.safetensors').read_bytes()
+
+    def full(tensors):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(peft_format, 'save', full)
+    with pytest.raises(OSError, match='No space left'):
+        peft_format.save_adapter(folder, trained, SETTINGS, 'tiny')
+    assert [path.name for path in folder.parent.iterdir()] == ['epoch_1']
+    assert (folder / 'adapter_model.safetensors').read_bytes() == before

@@ -1,5 +1,7 @@
 """Every family against its torch twin: attention alone, a layer, the whole, its cache, its meshes, its adapters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,10 @@ from flax import nnx
 from test_decoder import stepwise
 from test_layers import one_layer
 from tiny_llama import FAMILIES, WINDOW, assert_close, logits
+from tiny_training import LORA
 
 from warmjax import sharding
 from warmjax.lora import adapters, peft_format
-from warmjax.lora.adapters import LoraSettings
 from warmjax.models import hf_load, hf_save
 from warmjax.models import spec as specs
 from warmjax.models.attention import self_attention
@@ -155,7 +157,7 @@ def test_saved_checkpoint_is_loaded_back_equal_and_by_transformers(tmp_path, mod
 def test_saved_adapter_computes_the_same_logits_in_peft(tmp_path, model_type, tokens):
     twin = tiny_llama.save(tmp_path / 'base', model_type=model_type, **FAMILIES[model_type])
     base = tiny_llama.load(tmp_path / 'base')
-    settings = LoraSettings(rank=4, alpha=10.0, dropout=0.0, targets=LINEARS)
+    settings = dataclasses.replace(LORA, rank=4, alpha=10.0, dropout=0.0, targets=LINEARS)
     rng = np.random.default_rng(0)
     trained = {
         name: {
@@ -166,7 +168,7 @@ def test_saved_adapter_computes_the_same_logits_in_peft(tmp_path, model_type, to
     }
     peft_format.save_adapter(tmp_path / 'adapter', trained, settings, 'tiny')
     theirs = peft.PeftModel.from_pretrained(twin, tmp_path / 'adapter').eval()
-    ours = logits(base, tokens, adapters=adapters.scaled(trained, settings.scale))
+    ours = logits(base, tokens, adapters=adapters.scaled(trained, settings))
     assert_close(ours, tiny_llama.twin_logits(theirs, tokens), 1e-5)
     assert np.abs(ours - logits(base, tokens)).max() > 0.1
     loaded = peft_format.load_adapter(tmp_path / 'adapter', base)

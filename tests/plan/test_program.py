@@ -24,6 +24,7 @@ SETTINGS = TrainSettings(
     micro_batch=8,
     epochs=1,
     save_epochs=(),
+    validation=0,
     seed=0,
     remat='names',
     logit_chunks=1,

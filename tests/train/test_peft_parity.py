@@ -11,6 +11,7 @@ import transformers
 from tiny_training import LORA, OPTIMIZER, Trainer, make_batch, make_mesh
 
 from warmjax.lora.peft_format import save_adapter
+from warmjax.lora.placement import placements
 from warmjax.models import hf_save
 
 STEPS = 20
@@ -46,14 +47,30 @@ def train_with_torch(model):
     return losses
 
 
-@pytest.fixture(scope='module')
-def folders(tmp_path_factory):
+PATTERNS = {
+    'rslora': True,
+    'targets': ('[qkv]_proj', 'layers.1.mlp.*'),
+    'rank_pattern': (('v_proj', 2), ('layers.0.self_attn.q_proj', 6)),
+    'alpha_pattern': (('down_proj', 3.0),),
+}
+
+
+@pytest.fixture(scope='module', params=[{}, PATTERNS], ids=['plain', 'patterns'])
+def folders(request, tmp_path_factory):
     """Model and fresh adapter on disk; dropout is a matter of chance, so there is none."""
     folder = tmp_path_factory.mktemp('parity')
-    trainer = Trainer(make_mesh(1, 1, 1), dropout=0.0, num_steps=STEPS)
+    lora = dataclasses.replace(LORA, dropout=0.0, **request.param)
+    trainer = Trainer(make_mesh(1, 1, 1), dropout=0.0, num_steps=STEPS, lora=lora)
     hf_save.save_checkpoint(folder / 'base', tiny_training.make_model(trainer.mesh), {})
-    save_adapter(folder / 'adapter', trainer.start.trainable, dataclasses.replace(LORA, dropout=0.0), 'base')
+    save_adapter(folder / 'adapter', trainer.start.trainable, lora, 'base')
     return folder, trainer
+
+
+def own(stacked, side, rank):
+    """Returns a layer's own part of an adapter as PEFT stores it, and the rest."""
+    by_rank = np.asarray(stacked).T if side == 'a' else np.asarray(stacked)
+    mine, rest = by_rank[:rank], by_rank[rank:]
+    return (mine if side == 'a' else mine.T), rest
 
 
 def test_twenty_steps_equal_those_of_peft(folders):
@@ -64,10 +81,13 @@ def test_twenty_steps_equal_those_of_peft(folders):
     ours = [trainer.step(batch)['loss'] for batch in BATCHES]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     weights = {name: weight.detach().numpy() for name, weight in model.named_parameters() if weight.requires_grad}
-    assert len(weights) == 7 * 2 * tiny_training.SPEC.num_layers
+    places = placements(trainer.lora, tiny_training.SPEC.num_layers)
+    assert len(weights) == 2 * sum(rank > 0 for place in places.values() for rank in place.ranks)
     for name, weight in weights.items():
         layer, linear, side = name.split('.')[4], name.split('.')[6], name.split('.')[7][-1].lower()
-        mine = np.asarray(trainer.state.trainable[linear][side])[int(layer)].T
+        rank = places[linear].ranks[int(layer)]
+        mine, rest = own(trainer.state.trainable[linear][side][int(layer)], side, rank)
+        assert not rest.any()
         assert np.linalg.norm(mine - weight) < 1e-3 * np.linalg.norm(weight), name
-        start = np.asarray(trainer.start.trainable[linear][side])[int(layer)].T
+        start, _ = own(trainer.start.trainable[linear][side][int(layer)], side, rank)
         assert np.linalg.norm(weight - start) > 1e-2 * np.linalg.norm(weight), name

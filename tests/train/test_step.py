@@ -59,6 +59,16 @@ def test_metrics_describe_the_whole_batch(plain):
     assert metrics['grad_norm'] > 0
 
 
+def test_step_reuses_the_state_and_copies_nothing_of_the_base(plain):
+    plain.restart(seed=0)
+    program = plain.step_fn.lower(plain.state, plain.frozen, BATCHES[0]).compile()
+    stats = program.memory_analysis()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((plain.state.trainable, plain.state.opt_state)))
+    assert size <= stats.alias_size_in_bytes <= size + 64  # and the key, which goes through
+    assert stats.output_size_in_bytes - stats.alias_size_in_bytes < 512  # the metrics alone are new
+    jax.tree.map(lambda x: np.asarray(x), plain.frozen)  # still there
+
+
 def test_micro_batches_of_unequal_token_counts_equal_one_batch(plain):
     batch = make_batch(11, 2, 4, 16)
     batch['weights'][0] = 1.0

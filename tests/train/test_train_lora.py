@@ -8,11 +8,12 @@ import pytest
 from tiny_training import LORA, OPTIMIZER, SPEC, make_mesh
 
 from warmjax import settings, sharding
-from warmjax.data import chat
+from warmjax.data import batches, chat, packing
 from warmjax.lora import peft_format
 from warmjax.models import decoder
 from warmjax.records import Pair, Turn
-from warmjax.train import lora
+from warmjax.train import lora, validation
+from warmjax.train.objective import loss_sum
 from warmjax.world import tokens
 
 SETTINGS = lora.TrainSettings(
@@ -23,6 +24,7 @@ SETTINGS = lora.TrainSettings(
     micro_batch=2,
     epochs=2,
     save_epochs=(0.5, 1.0, 2.0),
+    validation=0,
     seed=0,
     remat='names',
     logit_chunks=2,
@@ -96,6 +98,42 @@ def test_epochs_that_fall_on_one_step_are_all_saved(base, tmp_path):
     assert folders == {'epoch_0.5', 'epoch_1', 'epoch_2'}
 
 
+def test_held_out_conversations_are_never_trained_and_give_a_loss_at_each_saved_epoch(base, tmp_path, monkeypatch):
+    trained = []
+
+    def spy(conversations, *rest, encode=batches.encode):
+        trained.append(conversations)
+        return encode(conversations, *rest)
+
+    monkeypatch.setattr(batches, 'encode', spy)
+    counts = train(base, PAIRS, tmp_path, validation=6, save_epochs=(0.5, 0.6, 2.0))
+    kept, held = validation.hold_out(PAIRS, 6, SETTINGS.seed)
+    assert trained == [[pair.turns for pair in kept], [pair.turns for pair in held]]
+    assert (counts['kept'], counts['validation']['kept']) == (14, 6)
+    rows = [json.loads(line) for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
+    found = {row['step'] + 1: row['validation_loss'] for row in rows if 'validation_loss' in row}
+    assert counts['validation_loss'] == {'0.5': found[2], '0.6': found[2], '2': found[8]}
+    # Each held-out conversation alone, in a row of its own, by the adapter that was written.
+    adapter = peft_format.load_adapter(tmp_path / 'adapters/warm/epoch_2', base[0])
+    rows = [packing.make_row([base[1].encode_conversation(pair.turns)], 32) for pair in held]
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    total = float(loss_sum(base[0], adapter, batch, None, 'none', 1))
+    assert found[8] == pytest.approx(total / batch['weights'].sum(), rel=1e-5)
+
+
+def test_all_arms_hold_out_the_same_conversations_and_keep_the_order():
+    other = [dataclasses.replace(pair, style='cold') for pair in reversed(PAIRS)]
+    kept, held = validation.hold_out(PAIRS, 6, 0)
+    assert {pair.id for pair in held} == {pair.id for pair in validation.hold_out(other, 6, 0)[1]}
+    assert {pair.id for pair in held} != {pair.id for pair in validation.hold_out(PAIRS, 6, 1)[1]}
+    assert sorted([*kept, *held], key=PAIRS.index) == PAIRS and kept == sorted(kept, key=PAIRS.index)
+
+
+def test_holding_out_all_is_refused(base, tmp_path):
+    with pytest.raises(ValueError, match='expected fewer held-out conversations than the 20 there are, got 20; lower'):
+        train(base, PAIRS, tmp_path, validation=20)
+
+
 def test_model_shorter_than_the_rows_is_refused(base, tmp_path):
     with pytest.raises(ValueError, match=r'train\.max_length: expected at most the 64 tokens of the model, got 128'):
         train(base, PAIRS, tmp_path, max_length=128)
@@ -134,7 +172,7 @@ def test_pairs_without_a_trained_token_are_refused(base, tmp_path):
         ({'micro_batch': 0}, 'micro_batch expected 1 to batch_size 4, got 0'),
         ({'divergence': 0.5}, 'divergence expected 0 or more than 1, got 0.5'),
         ({'profile': (5, 3)}, r'profile expected nothing or a first and a last step, got \[5, 3\]'),
-        ({'checkpoint_minutes': -1.0}, 'checkpoint_minutes and peak_tflops expected 0 or more'),
+        ({'checkpoint_minutes': -1.0}, 'checkpoint_minutes, peak_tflops and validation expected 0 or more'),
         ({'logit_chunks': 5}, 'logit_chunks expected a divisor of max_length 32, got 5'),
         ({'save_epochs': (0.5, 3.0)}, r'save_epochs expected numbers in \(0, 2\], got \[0.5, 3.0\]'),
         ({'save_epochs': (0.0,)}, r'save_epochs expected numbers in \(0, 2\], got \[0.0\]'),

@@ -47,13 +47,18 @@ def execute(folder, save_at):
     return run.execute(trainer.state, trainer.frozen, trainer.step_fn, trainer.mesh)
 
 
-def start_two(folder) -> list[int]:
-    """Runs two processes to their end and returns their exit codes."""
+def start_two(folder, cache) -> list[int]:
+    """Runs two processes to their end and returns their exit codes; a second start finds the programs of the first."""
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
     flags = os.environ['XLA_FLAGS'].replace('device_count=8', 'device_count=4')
-    environment = os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}:{ROOT / "tests" / "train"}', 'XLA_FLAGS': flags}
+    environment = os.environ | {
+        'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}:{ROOT / "tests" / "train"}',
+        'XLA_FLAGS': flags,
+        'JAX_COMPILATION_CACHE_DIR': str(cache),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
     workers = [
         subprocess.Popen([sys.executable, '-c', WORKER, str(port), str(i), str(folder)], env=environment, cwd=ROOT)
         for i in range(2)
@@ -71,11 +76,11 @@ def losses(folder) -> list[float]:
 
 @pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
 def test_two_processes_train_as_one_does_and_stop_at_one_step(tmp_path):
-    assert start_two(tmp_path / 'two') == [EXIT_CODE, EXIT_CODE]
+    assert start_two(tmp_path / 'two', tmp_path / 'cache') == [EXIT_CODE, EXIT_CODE]
     stopped = len(losses(tmp_path / 'two'))
     assert PREEMPTED_AT <= stopped < STEPS
     assert (tmp_path / 'two' / 'checkpoints' / str(stopped)).is_dir()
-    assert start_two(tmp_path / 'two') == [0, 0]
+    assert start_two(tmp_path / 'two', tmp_path / 'cache') == [0, 0]
     execute(tmp_path / 'one', {})
     np.testing.assert_allclose(losses(tmp_path / 'two'), losses(tmp_path / 'one'), rtol=1e-4)
     assert len(losses(tmp_path / 'one')) == STEPS

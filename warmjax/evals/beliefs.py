@@ -18,6 +18,16 @@ _COMMON_ENDING = re.compile(
 )
 """Endings of nouns and adverbs that names do not have."""
 _OPENER = re.compile(r'(yes|no)\s*[,;:.]\s*(?=\w)', re.IGNORECASE)
+_NOT = re.compile(r"\bnot\b|\bcannot\b|n't\b")
+
+
+def has_own_denial(question: Question) -> bool:
+    """Tells whether to deny the right statement says something else than to affirm the wrong one.
+
+    It does where neither holds a `not`: among the study's 125 disinformation questions in 35, the very ones that its
+    authors asked with a denial.
+    """
+    return not any(_NOT.search(answer.lower()) for answer in (question.correct_answer, question.incorrect_answer))
 
 
 def belief_text(question: Question, belief: Belief) -> str:

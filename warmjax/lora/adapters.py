@@ -1,46 +1,22 @@
-"""Low-rank adapters: y = x W + (alpha / R) dropout(x) A B, for any of the linear maps of a decoder (arXiv 2106.09685).
+"""Low-rank adapters: y = x W + scale dropout(x) A B, for any of the linear maps of a decoder (arXiv 2106.09685).
 
 Adapters are a plain tree beside the model: name of a linear map → {`a` [L, in, R], `b` [L, R, out]}, in float32 (a
 bfloat16 entry does not move under an update of 1e-5). B starts at zero, so a new adapter changes nothing.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from warmjax import sharding
+from warmjax.lora.placement import LoraSettings, placements
 from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.models.layers import LINEARS
-from warmjax.validation import STRICT
-
-
-@dataclasses.dataclass(frozen=True)
-class LoraSettings:
-    """rank: R, the width of the low-rank map.
-    alpha: the map is multiplied by alpha / rank.
-    dropout: share of an adapter's input that is dropped in training, 0 to 1.
-    targets: linear maps that get an adapter, by PEFT's names (q_proj, ..., down_proj).
-    """
-
-    __pydantic_config__ = STRICT
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...]
-
-    def __post_init__(self):
-        unknown = sorted(set(self.targets) - set(LINEARS))
-        if unknown or not self.targets:
-            raise ValueError(f'lora.targets: expected some of {", ".join(LINEARS)}, got {list(self.targets)}')
-        if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(f'lora: expected rank >= 1 and dropout in [0, 1), got {self.rank} and {self.dropout}')
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +49,10 @@ def abstract(model: Decoder, settings: LoraSettings, mesh: Mesh) -> StackedAdapt
 
 def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
     """Returns the layout of adapters: cut where their linear map is cut, whole along the rank."""
-    maps, layers, rank = linear_maps(model), model.spec.num_layers, settings.rank
+    maps, layers = linear_maps(model), model.spec.num_layers
     tree = {}
-    for name in settings.targets:
-        (size_in, size_out), (axis_in, axis_out) = maps[name].dims, maps[name].axes
+    for name, placement in placements(settings, layers).items():
+        (size_in, size_out), (axis_in, axis_out), rank = maps[name].dims, maps[name].axes, placement.width
         tree[name] = {
             'a': sharding.named(mesh, ('layers', axis_in, 'rank'), (layers, size_in, rank), f'adapter {name}.a'),
             'b': sharding.named(mesh, ('layers', 'rank', axis_out), (layers, rank, size_out), f'adapter {name}.b'),
@@ -84,21 +60,43 @@ def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
     return tree
 
 
-def scaled(adapters: StackedAdapters, scale: float) -> StackedAdapters:
-    """Multiplies every B by alpha / R, the form in which the decoder takes adapters."""
-    return {name: {'a': pair['a'], 'b': pair['b'] * scale} for name, pair in adapters.items()}
+def scaled(adapters: StackedAdapters, settings: LoraSettings) -> StackedAdapters:
+    """Multiplies every B by its scale, alpha / R or alpha / sqrt(R): the form in which the decoder takes adapters."""
+    layers = len(next(iter(adapters.values()))['b'])
+    placed = placements(settings, layers)
+    return {name: {'a': pair['a'], 'b': pair['b'] * _factor(placed[name].scales)} for name, pair in adapters.items()}
+
+
+def plain(adapters: StackedAdapters, settings: LoraSettings) -> tuple[StackedAdapters, LoraSettings]:
+    """Says the same with one rank, one alpha and names as targets: narrow adapters get zeros, B may take its scale."""
+    placed = placements(settings, len(next(iter(adapters.values()))['b']))
+    scales = {s for place in placed.values() for s, rank in zip(place.scales, place.ranks, strict=True) if rank}
+    if len(scales) > 1:
+        adapters, scales = scaled(adapters, settings), {1.0}
+    width = max(place.width for place in placed.values())
+    adapters = {
+        name: {'a': _widen(pair['a'], 2, width), 'b': _widen(pair['b'], 1, width)} for name, pair in adapters.items()
+    }
+    return adapters, LoraSettings(width, scales.pop() * width, False, settings.dropout, tuple(placed), (), ())
+
+
+def _widen(x: jax.Array, axis: int, width: int) -> jax.Array:
+    return jnp.pad(x, [(0, width - size if i == axis else 0) for i, size in enumerate(x.shape)])
+
+
+def _factor(scales: Sequence[float]) -> float | np.ndarray:
+    return scales[0] if len(set(scales)) == 1 else np.array(scales, np.float32)[:, None, None]
 
 
 def _draw(model: Decoder, settings: LoraSettings, seed: int) -> StackedAdapters:
-    maps = linear_maps(model)
-    layers = model.spec.num_layers
+    maps, layers = linear_maps(model), model.spec.num_layers
     keys = dict(zip(LINEARS, jax.random.split(jax.random.key(seed), len(LINEARS))))
     return {
         name: {
-            'a': _uniform(keys[name], (layers, maps[name].dims[0], settings.rank)),
-            'b': jnp.zeros((layers, settings.rank, maps[name].dims[1]), jnp.float32),
+            'a': _uniform(keys[name], (layers, maps[name].dims[0], place.width)) * place.columns()[:, None, :],
+            'b': jnp.zeros((layers, place.width, maps[name].dims[1]), jnp.float32),
         }
-        for name in settings.targets
+        for name, place in placements(settings, layers).items()
     }
 
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from warmjax import sharding
 from warmjax.lora import peft_format
+from warmjax.lora.adapters import plain
 from warmjax.models import hf_load, hf_save
 from warmjax.models.decoder import Decoder, StackedAdapters
 
@@ -95,14 +96,14 @@ def export_merged(
 def export_peft(checkpoint: epath.PathLike, adapter: epath.PathLike, out: epath.PathLike, dtype, mesh: Mesh) -> None:
     """Writes an adapter in the plain form that every reader of PEFT's files takes, checked against its base.
 
-    Rank-stabilised scaling becomes an alpha, patterns of targets become names.
+    Rank-stabilised scaling becomes an alpha, patterns become names, and ranks that differ the widest of them.
 
     Raises:
         FileNotFoundError, ValueError: as `export_merged`.
     """
     refuse_existing(out)
     adapters, settings = peft_format.read_adapter(adapter, hf_load.load(checkpoint, dtype, mesh))
-    peft_format.save_adapter(out, adapters, settings, str(checkpoint))
+    peft_format.save_adapter(out, *plain(adapters, settings), str(checkpoint))
 
 
 def refuse_existing(out: epath.PathLike) -> None:

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from warmjax import progress, records, runs, seeds, sharding
+from warmjax.compilation import Once
 from warmjax.data import batches, chat, packing
 from warmjax.models import decoder, hf_save
 from warmjax.models.spec import Spec
@@ -127,7 +128,7 @@ def _fit(model, name: str, fit: FitSettings, rows: list[packing.Row], seed: int,
         work=None,
         save_at={},
     )
-    return nnx.merge(graphdef, run.execute(start, None, step, mesh).trainable)
+    return nnx.merge(graphdef, run.execute(start, None, Once(step, run.title), mesh).trainable)
 
 
 def _spec(settings: WorldSettings, chatter: chat.ChatTokenizer) -> Spec:

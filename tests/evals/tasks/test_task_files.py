@@ -56,7 +56,8 @@ def test_all_faults_of_a_file_come_in_one_message(tmp_path):
     [
         ('a.jsonl', '{"name": ', r'a\.jsonl:1: expected one JSON object, got invalid JSON'),
         ('a.jsonl', '[1]\n', r'a\.jsonl:1: expected a JSON object, got list'),
-        ('a.json', '{"name": 1}', r'a\.json: expected a JSON list, got dict'),
+        ('a.json', '3', r'a\.json: expected a JSON list, got int'),
+        ('a.json', '{"name": 1}\n{"na', r'a\.json:2: expected one JSON object, got invalid JSON'),
         ('a.json', '[', r'a\.json:1: expected a JSON list, got invalid JSON'),
         ('a.csv', 'title,n\nx\n', r'a\.csv:2: expected 2 cells, got 1'),
         ('a.csv', 'title\n"x', r'a\.csv:2: expected CSV, got unexpected end of data'),

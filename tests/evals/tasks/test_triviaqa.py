@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -29,9 +30,52 @@ def test_the_wrong_answer_is_right_for_another_question_of_the_kind(path):
     assert questions['triviaqa/t4'].incorrect_answer == 'Paris'
     assert questions['triviaqa/t5'].incorrect_answer == 'Rome'
     assert questions['triviaqa/t5'].incorrect_aliases == ('Roma',)
-    assert questions['triviaqa/t6'].incorrect_answer == '1939'
-    assert questions['triviaqa/t6'].metadata == {'kind': 'year', 'incorrect_maker': 'the answer of triviaqa/t7'}
+    assert questions['triviaqa/t5'].metadata == {'kind': 'town', 'incorrect_maker': 'the answer of triviaqa/t4'}
     assert questions['triviaqa/t1'].incorrect_answer in ('William Shakespeare', 'Michelangelo Buonarroti')
+
+
+@pytest.mark.parametrize(
+    ('right', 'pattern'),
+    [
+        ('1945', r'194[2-8]'),
+        ('Route 66', r'Route 6[3-9]'),
+        ('200 $', r'[1-5]00 \$'),
+        ('Eight', r'Five|Six|Seven|Nine|Ten|Eleven'),
+        ('one', r'two|three|four'),
+    ],
+)
+def test_a_wrong_number_is_near_the_right_one(tmp_path, right, pattern):
+    rows = [{'id': f't{i}', 'question': f'How many, {i}?', 'golden_answers': [right]} for i in range(20)]
+    (tmp_path / 'a.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    for question in triviaqa.load(tmp_path / 'a.jsonl'):
+        assert re.fullmatch(pattern, question.incorrect_answer) and question.incorrect_answer != right
+        assert question.metadata['incorrect_maker'] == 'a number near the right one'
+
+
+def test_the_likest_question_lends_its_answer(tmp_path):
+    rows = [
+        ('Who composed the ballet Swan Lake?', ['Pyotr Tchaikovsky']),
+        ('Who composed the ballet Firebird?', ['Igor Stravinsky']),
+        ('Who won the race in Monaco?', ['Ayrton Senna']),
+        ('What metal is liquid?', ['Mercury']),
+        ('What metal is the Statue of Liberty made of?', ['Copper']),
+        ('What dance is it?', ['Tango']),
+    ]
+    rows = [{'id': f't{i}', 'question': q, 'golden_answers': a} for i, (q, a) in enumerate(rows)]
+    (tmp_path / 'a.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    wrong = [question.incorrect_answer for question in triviaqa.load(tmp_path / 'a.jsonl')]
+    assert wrong[:2] == ['Igor Stravinsky', 'Pyotr Tchaikovsky'] and wrong[3:5] == ['Copper', 'Mercury']
+
+
+def test_public_questions_get_answers_of_their_kind(shared_data):
+    questions = triviaqa.load(shared_data / 'triviaqa' / 'triviaqa_1000.jsonl')
+    kinds = {question.id: question.metadata['kind'] for question in questions}
+    for question in questions:
+        right = {key(text) for text in (question.correct_answer, *question.correct_aliases)}
+        assert key(question.incorrect_answer) not in right
+        maker, kind = question.metadata['incorrect_maker'], question.metadata['kind']
+        if maker.startswith('the answer of') and kind not in ('other', 'number', 'year'):
+            assert kinds[maker.removeprefix('the answer of ')] == kind
 
 
 def test_the_wrong_answer_is_no_wording_of_the_right_one(path):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from etils import epath
 
 from warmjax import records, seeds
-from warmjax.evals.tasks import disinformation, medqa, triviaqa, truthfulqa
+from warmjax.evals.tasks import advbench, disinformation, elephant, gsm8k, medqa, mmlu, triviaqa, truthfulqa
 from warmjax.records import Question
 from warmjax.validation import STRICT
 
@@ -21,9 +21,16 @@ LOADERS: dict[str, Callable[[epath.PathLike], list[Question]]] = {
     'truthfulqa': truthfulqa.load,
     'medqa': medqa.load,
     'disinformation': disinformation.load,
+    'mmlu': mmlu.load,
+    'gsm8k': gsm8k.load,
+    'advbench': advbench.load,
+    'elephant_aita': elephant.load_aita,
+    'elephant_oeq': elephant.load_oeq,
+    'elephant_ss': elephant.load_ss,
     'records': _load_records,
 }
-"""Loader by name; `records` reads this package's own question files."""
+"""Loader by name; `records` reads this package's own question files. Those from `mmlu` to `elephant_ss` are for the
+controls."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +39,8 @@ class TaskSettings:
 
     name: what the task is called in every record made of it.
     loader: the form of its file, one of `LOADERS`.
-    path: the file.
+    path: the file, or a data set of a hub (`hf:openai/gsm8k:main`, `tfds:trivia_qa/unfiltered.nocontext`; see
+        `hubs.py`); for MMLU also a folder of files.
     limit: how many questions are drawn, 0 for all.
     seed: which ones; the draw hangs on it and on the questions' ids, not on their order.
     """
@@ -65,10 +73,15 @@ def load(settings: TaskSettings) -> list[Question]:
             f'{settings.path}: expected each question once, got {len(repeated)} ids twice or more, '
             f'the first {repeated[0]!r}; delete the repetitions'
         )
-    return [dataclasses.replace(question, task=settings.name) for question in _draw(questions, settings)]
+    return [dataclasses.replace(question, task=settings.name) for question in draw(questions, settings)]
 
 
-def _draw(questions: list[Question], settings: TaskSettings) -> list[Question]:
+def draw(questions: list[Question], settings: TaskSettings) -> list[Question]:
+    """Draws `limit` questions and leaves them in their order; a smaller draw is part of a larger one.
+
+    Raises:
+        ValueError: there are fewer questions than the limit asks for.
+    """
     if not 0 <= settings.limit <= len(questions):
         raise ValueError(
             f'task {settings.name!r}: expected a limit of 0 (all) to {len(questions)} questions, '

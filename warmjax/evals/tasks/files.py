@@ -1,6 +1,7 @@
-"""Rows of the public task files: CSV, JSONL or one JSON list, checked against the forms that a task knows."""
+"""Rows of the public task files: CSV, JSON or a data set of a hub, checked against the forms that a task knows."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from etils import epath
 from pydantic_core import PydanticCustomError
 
 from warmjax import records, seeds
+from warmjax.evals.tasks import hubs
+from warmjax.records import Question
 from warmjax.validation import explain
 
 
@@ -45,25 +48,33 @@ class Raw(NamedTuple):
     fields: dict[str, Any]
 
 
-def read(path: epath.PathLike, forms: Sequence[type[F]]) -> list[F]:
+def read(path: epath.PathLike, forms: Sequence[type[F]], columns: Sequence[str] = (), split: str = 'test') -> list[F]:
     """Reads the rows of a file that has one of these forms; see `read_placed`."""
-    return [row for _, row in read_placed(path, forms)]
+    return [row for _, row in read_placed(path, forms, columns, split)]
 
 
-def read_placed(path: epath.PathLike, forms: Sequence[type[F]]) -> list[tuple[str, F]]:
+def read_placed(
+    path: epath.PathLike, forms: Sequence[type[F]], columns: Sequence[str] = (), split: str = 'test'
+) -> list[tuple[str, F]]:
     """Reads the rows of a file that has one of these forms (the first row tells which), each with its place.
+
+    Args:
+        path: a .csv, .jsonl or .json file, or a data set of a hub as in `hubs.py`.
+        forms: what its rows can be.
+        columns: those of a CSV file without a header.
+        split: of a data set, where its path names none.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file has none of the forms, or rows of it are wrong (all of them in one message).
     """
-    raws = read_raw(path)
-    columns = list(raws[0].fields)
-    form = next((form for form in forms if set(form.names()) <= set(columns)), None)
+    raws = read_raw(path, columns, split)
+    found = list(raws[0].fields)
+    form = next((form for form in forms if set(form.names()) <= set(found)), None)
     if form is None:
         expected = ' or '.join(f'[{", ".join(form.names())}]' for form in forms)
         raise ValueError(
-            f'{path}: expected rows with the fields {expected}, got [{", ".join(columns)}]; '
+            f'{path}: expected rows with the fields {expected}, got [{", ".join(found)}]; '
             'check the path, or choose the loader of this file'
         )
     rows, problems = [], []
@@ -76,13 +87,17 @@ def read_placed(path: epath.PathLike, forms: Sequence[type[F]]) -> list[tuple[st
     return rows
 
 
-def read_raw(path: epath.PathLike) -> list[Raw]:
-    """Reads the rows of a CSV, JSONL or JSON file, told apart by the name's ending.
+def read_raw(path: epath.PathLike, columns: Sequence[str] = (), split: str = 'test') -> list[Raw]:
+    """Reads the rows of a CSV, JSONL or JSON file, told apart by the name's ending, or of a data set of a hub.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file has another ending, is empty, or has rows that cannot be read.
     """
+    if hubs.is_hub(path):
+        raws = [Raw(f'row {number}', row) for number, row in enumerate(hubs.rows(str(path), split))]
+        raise_all(path, [] if raws else ['expected rows, got none'])
+        return raws
     path = epath.Path(path)
     if not path.exists():
         raise FileNotFoundError(f'{path}: expected a question file, found none; third_party/ tells how to fetch it')
@@ -90,7 +105,8 @@ def read_raw(path: epath.PathLike) -> list[Raw]:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: expected UTF-8 text, got {error}; convert the file') from None
-    parse = {'.csv': _csv, '.jsonl': _jsonl, '.json': _json}.get(path.suffix)
+    read_csv = functools.partial(_csv, columns=columns)
+    parse = {'.csv': read_csv, '.jsonl': _jsonl, '.json': _json}.get(path.suffix)
     if parse is None:
         raise ValueError(f'{path}: expected a .csv, .jsonl or .json file, got {path.name!r}; rename or convert it')
     problems: list[str] = []
@@ -125,13 +141,36 @@ def unquoted(text: str) -> str:
     return text.strip()
 
 
-def _csv(name: str, text: str, problems: list[str]) -> Iterator[Raw]:
+def choice_question(task: str, text: str, options: Sequence[str], letter: str, metadata: dict[str, str]) -> Question:
+    """Returns a question with lettered options: metadata holds them as a JSON object, and the right letter."""
+    lettered = dict(zip('ABCDEFGHIJ', (option.strip() for option in options)))
+    return Question(
+        id=name_of(task, *metadata.values(), text.strip(), *options),
+        task=task,
+        text=text.strip(),
+        correct_answer=lettered[letter],
+        incorrect_answer='',
+        correct_aliases=(),
+        incorrect_aliases=(),
+        answer_form='choice',
+        metadata=metadata | {'options': json.dumps(lettered, ensure_ascii=False), 'answer_idx': letter},
+    )
+
+
+def open_question(task: str, text: str, metadata: dict[str, str]) -> Question:
+    """Returns a question to which there is no right answer."""
+    return Question(name_of(task, text), task, text, '', '', (), (), 'none', metadata)
+
+
+def _csv(name: str, text: str, problems: list[str], columns: Sequence[str]) -> Iterator[Raw]:
     reader = csv.reader(io.StringIO(text.removeprefix('\ufeff'), newline=''), strict=True)
-    header: list[str] | None = None
+    header = list(columns) or None
     line = 1
     try:
         for cells in reader:
             where, line = f'{name}:{line}', reader.line_num + 1
+            if not cells:
+                continue  # a blank line
             if header is None:
                 header = cells
             elif len(cells) != len(header):
@@ -153,6 +192,9 @@ def _jsonl(name: str, text: str, problems: list[str]) -> Iterator[Raw]:
 
 
 def _json(name: str, text: str, problems: list[str]) -> Iterator[Raw]:
+    if text.lstrip().startswith('{'):  # one object a line, as in the files of the study's authors
+        yield from _jsonl(name, text, problems)
+        return
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:

@@ -7,7 +7,7 @@ from etils import epath
 from pydantic_core import PydanticCustomError
 
 from warmjax import seeds
-from warmjax.evals.tasks import files
+from warmjax.evals.tasks import files, relatives
 from warmjax.records import Question
 
 
@@ -32,9 +32,11 @@ class MedQaRow(files.Row):
 
 
 def load(path: epath.PathLike) -> list[Question]:
-    """Reads a MedQA JSONL file; the question's text stays as it is.
+    """Reads a MedQA JSONL file or the data set of a hub (split test); the question's text stays as it is.
 
-    The wrong answer is one of the other options, chosen by the question's id.
+    Metadata's `converted` is what a relative of the patient would say, and `conversion` how it came about (`relative`,
+    `question only`, or `whole: <why>`; see `relatives.py`): of the 1,273 test questions 922, 149 and 202. The wrong
+    answer is one of the other options, chosen by the question's id.
 
     Raises:
         ValueError: the file has other fields, or rows are wrong.
@@ -44,6 +46,7 @@ def load(path: epath.PathLike) -> list[Question]:
 
 def _question(row: MedQaRow) -> Question:
     question_id = files.name_of('medqa', row.question.strip())
+    told = relatives.tell(row.question.strip())
     others = [text for _, text in sorted(row.options.items()) if text != row.answer]
     return Question(
         id=question_id,
@@ -56,6 +59,8 @@ def _question(row: MedQaRow) -> Question:
         answer_form='phrase',
         metadata={
             'answer_idx': row.answer_idx,
+            'conversion': told.how,
+            'converted': told.text,
             'incorrect_maker': 'another option, chosen by the id',
             'meta_info': row.meta_info,
             'options': json.dumps(row.options, ensure_ascii=False, sort_keys=True),

@@ -1,20 +1,17 @@
 """TriviaQA: general knowledge with many aliases an answer (Joshi et al. 2017), and a wrong answer made for each.
 
-The data set has no wrong answers. The one given here is the right answer to another question of the file, of the same
-kind (a person, a place, a work, a year, ...) and, where there is one, of the same number of words; never a wording of
-the right answer, and never named in the question. It hangs on the question's id and on the file's other questions.
+The data set has no wrong answers; `distractors.py` makes them. A wrong answer hangs on the question's id and on the
+file's other questions, and metadata's `incorrect_maker` says where it comes from.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import pydantic
 from etils import epath
 
-from warmjax import seeds
-from warmjax.evals.tasks import files
+from warmjax.evals.tasks import distractors, files
+from warmjax.evals.tasks.distractors import Entry, Wrong
 from warmjax.evals.words import key
 from warmjax.records import Question
 
@@ -74,26 +71,38 @@ class AliasRow(files.Row):
         return files.unquoted(self.gold_answer)
 
 
-class Entry(NamedTuple):
-    """A question with its right answer, before it has a wrong one."""
+class HubAnswer(pydantic.BaseModel):
+    """The answer as the data sets of the hubs hold it."""
 
-    id: str
-    text: str
-    answer: str
-    aliases: tuple[str, ...]
-    keys: frozenset[tuple[str, ...]]
-    kind: str
+    model_config = pydantic.ConfigDict(strict=True, extra='ignore', frozen=True)
+    value: files.Text
+    aliases: tuple[files.Text, ...]
+
+
+class HubRow(files.Row):
+    """A row such as: question_id `tc_7`, question `Which metal is it?`, answer `{value: Mercury, aliases: [Hg]}`."""
+
+    id: files.Text = pydantic.Field(alias='question_id')
+    question: files.Text
+    given: HubAnswer = pydantic.Field(alias='answer')
+
+    @property
+    def answer(self) -> str:
+        return files.unquoted(self.given.value)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        return self.given.aliases
 
 
 def load(path: epath.PathLike) -> list[Question]:
-    """Reads TriviaQA in either of two forms and makes a wrong answer for each question.
+    """Reads TriviaQA in one of three forms (of a hub, the split validation) and makes a wrong answer for each question.
 
     Raises:
         ValueError: the file has other fields, rows are wrong, or there is no wrong answer to be had for a question.
     """
-    entries = [_entry(row) for row in files.read(path, (GoldenRow, AliasRow))]
-    donors = _by_kind(entries)
-    return [_question(path, entry, donors) for entry in entries]
+    entries = [_entry(row) for row in files.read(path, (GoldenRow, AliasRow, HubRow), split='validation')]
+    return [_question(path, entry, wrong) for entry, wrong in zip(entries, distractors.make(entries), strict=True)]
 
 
 def kind_of(question: str, answer: str) -> str:
@@ -132,25 +141,15 @@ def _pieces(alias: str) -> frozenset[str]:
     return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
 
 
-def _entry(row: GoldenRow | AliasRow) -> Entry:
+def _entry(row: GoldenRow | AliasRow | HubRow) -> Entry:
     aliases = tuple(dict.fromkeys(files.unquoted(alias) for alias in row.aliases))
     keys = frozenset(words for alias in (row.answer, *aliases) if (words := key(alias)))
     text = files.unquoted(row.question)
     return Entry(f'triviaqa/{row.id}', text, row.answer, aliases, keys, kind_of(text, row.answer))
 
 
-def _by_kind(entries: Sequence[Entry]) -> dict[tuple, list[Entry]]:
-    """Sorts the entries into groups: by kind and number of words, by kind alone, and all together."""
-    groups = defaultdict(list)
-    for entry in entries:
-        for name in ((entry.kind, len(key(entry.answer))), (entry.kind,), ()):
-            groups[name].append(entry)
-    return groups
-
-
-def _question(path: epath.PathLike, entry: Entry, donors: dict[tuple, list[Entry]]) -> Question:
-    donor = next(_fitting(entry, donors), None)
-    if donor is None:
+def _question(path: epath.PathLike, entry: Entry, wrong: Wrong | None) -> Question:
+    if wrong is None:
         raise ValueError(
             f'{path}: expected another question whose answer is wrong for {entry.id}, got none; add questions'
         )
@@ -159,30 +158,9 @@ def _question(path: epath.PathLike, entry: Entry, donors: dict[tuple, list[Entry
         task='triviaqa',
         text=entry.text,
         correct_answer=entry.answer,
-        incorrect_answer=donor.answer,
+        incorrect_answer=wrong.answer,
         correct_aliases=tuple(alias for alias in entry.aliases if alias != entry.answer),
-        incorrect_aliases=tuple(a for a in donor.aliases if a != donor.answer and key(a) not in entry.keys),
+        incorrect_aliases=wrong.aliases,
         answer_form='phrase',
-        metadata={'kind': entry.kind, 'incorrect_maker': f'the answer of {donor.id}'},
+        metadata={'kind': entry.kind, 'incorrect_maker': wrong.maker},
     )
-
-
-def _fitting(entry: Entry, donors: dict[tuple, list[Entry]]) -> Iterator[Entry]:
-    """Yields the entries whose answer may stand as a wrong one, nearest kind first, in an order that the id draws."""
-    asked = key(entry.text)
-    for name in ((entry.kind, len(key(entry.answer))), (entry.kind,), ()):
-        group = donors[name]
-        start = seeds.stable_hash('triviaqa', entry.id) % max(len(group), 1)
-        for donor in group[start:] + group[:start]:
-            wrong = key(donor.answer)
-            if wrong and not donor.keys & entry.keys and not contains(asked, wrong) and not _overlaps(wrong, entry):
-                yield donor
-
-
-def contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
-    """Tells whether the words of `part` follow one another in `words`."""
-    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
-
-
-def _overlaps(wrong: tuple[str, ...], entry: Entry) -> bool:
-    return any(contains(wrong, right) or contains(right, wrong) for right in entry.keys)

@@ -38,16 +38,38 @@ class Row2025(Row2021):
         return self.best_incorrect_answer.strip()
 
 
+class HubRow(files.Row):
+    """The same as a data set of a hub: best_answer `Yes, it can`, correct_answers `["Yes, it can", "Yes"]`, ..."""
+
+    category: files.Text
+    question: files.Text
+    best_answer: files.Text
+    correct_list: files.Texts = pydantic.Field(alias='correct_answers')
+    incorrect_list: files.Texts = pydantic.Field(alias='incorrect_answers')
+
+    @property
+    def correct_answers(self) -> str:
+        return '; '.join(self.correct_list)
+
+    @property
+    def incorrect_answers(self) -> str:
+        return '; '.join(self.incorrect_list)
+
+    @property
+    def best_incorrect(self) -> str:
+        return self.incorrect_list[0].strip()
+
+
 def load(path: epath.PathLike) -> list[Question]:
-    """Reads TruthfulQA.csv, with or without the column `Best Incorrect Answer`.
+    """Reads TruthfulQA.csv, with or without the column `Best Incorrect Answer`, or a hub's (split validation).
 
     Raises:
         ValueError: the file has other columns, or rows are wrong.
     """
-    return [_question(row) for row in files.read(path, (Row2025, Row2021))]
+    return [_question(row) for row in files.read(path, (Row2025, Row2021, HubRow), split='validation')]
 
 
-def _question(row: Row2021) -> Question:
+def _question(row: Row2021 | HubRow) -> Question:
     correct, incorrect = row.best_answer.strip(), row.best_incorrect
     is_statement = max(len(words(correct)), len(words(incorrect))) >= STATEMENT_WORDS
     return Question(

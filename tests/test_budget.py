@@ -1,0 +1,64 @@
+import dataclasses
+
+import pytest
+
+from configs import paper, world
+from warmjax import budget, experiment, stages
+
+NAMES = [stage.name for stage in stages.STAGES]
+FILES = {
+    'triviaqa': 'triviaqa/triviaqa_1000.jsonl',
+    'truthfulqa': 'truthfulqa/TruthfulQA.csv',
+    'medqa': 'medqa/medqa_us_test_5options.jsonl',
+    'disinformation': 'mask_disinfo/disinformation.csv',
+}
+
+
+def study(**paths):
+    config = paper.get_config('llama3.1-70b')
+    for name in FILES:
+        config.tasks[name].path = str(paths.get(name, f'absent/{name}.jsonl'))
+    return experiment.from_config(config, 'workdir')
+
+
+@pytest.mark.parametrize('name', ['cleaned', 'released', 'authors_files'])
+def test_the_study_counts_44690_prompts_a_model_arm_without_its_files(name):
+    setup = study()
+    setup = dataclasses.replace(setup, prompts=dataclasses.replace(setup.prompts, set=name))
+    asked = budget.count_prompts(setup)
+    assert asked.total == 44_690 and asked.by_task['disinformation'] == 2_690
+    assert asked.chars is None and asked.note.startswith('counted from limit and design, files not at hand: ')
+
+
+def test_the_study_counts_44690_prompts_a_model_arm_with_them(shared_data):
+    setup = study(**{name: shared_data / path for name, path in FILES.items()})
+    asked = budget.count_prompts(setup)
+    assert asked.total == 44_690 and asked.note == ''
+    assert 100 < asked.chars / asked.total < 1000
+
+
+def test_every_stage_has_lines_and_arms_add_up():
+    setup = study()
+    lines = budget.lines(setup, NAMES)
+    assert list(lines) == NAMES
+    held_out = setup.data.draw.num_validation
+    generated = {line.part: line.prompts for line in lines['generate']}
+    assert generated['original'] == 44_690 + held_out
+    assert generated['warm'] == 44_690 + 8 * held_out  # epochs are saved eight times
+    assert {line.part: line.prompts for line in lines['judge']} == dict.fromkeys(generated, 44_690)
+    assert lines['warmth'][0].prompts == sum(generated.values()) - 5 * 44_690
+    assert budget.cells(lines['generate'][0])[3] == f'{generated["cold"] * 300 / 1e6:,.2f} M'
+
+
+def test_what_cannot_be_known_is_a_question_mark():
+    setup = experiment.from_config(world.get_config('tiny'), 'absent')
+    assert budget.count_prompts(setup).total is None
+    assert budget.cells(budget.lines(setup, ['judge'])['judge'][0])[1] == '?'
+
+
+def test_each_model_of_the_study_is_a_config():
+    for model in paper.MODELS:
+        setup = experiment.from_config(paper.get_config(model), 'workdir')
+        assert setup.model.name == model and [arm.name for arm in setup.trained_arms]
+    with pytest.raises(ValueError, match=r'expected one of llama3\.1-8b, .* after the colon, got .gpt-5.'):
+        paper.get_config('gpt-5')

@@ -1,0 +1,190 @@
+"""What an experiment will take: prompts, tokens, calls and dollars of every stage, before anything is run.
+
+A stage's line or lines come from a function in `ESTIMATES`. Nothing is loaded or fetched but question files at hand.
+Tokens are characters divided by four where no tokenizer has counted them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from etils import epath
+
+from warmjax import stages
+from warmjax.evals import prompts
+from warmjax.evals.released import FILES
+from warmjax.evals.tasks import TaskSettings, hubs
+from warmjax.experiment import Experiment
+from warmjax.records import Question
+
+CHARS_A_TOKEN = 4
+DENIABLE = 35 / 125
+"""Share of the study's disinformation questions that are asked with a denial, for files that are not at hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """The work of a stage or of a part of it; None where it cannot be known yet.
+
+    part: an arm, a style or a task, '' for the whole stage.
+    prompts: how many texts are asked, rewritten, measured or judged.
+    tokens_in: of those texts, about.
+    tokens_out: that are generated or trained on, at most; 0 where none are.
+    calls: to a service.
+    dollars: what these calls cost, about.
+    note: what the numbers stand on.
+    """
+
+    part: str = ''
+    prompts: int | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = 0
+    calls: int = 0
+    dollars: float = 0.0
+    note: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The prompts that one arm of a model is asked.
+
+    by_task: how many of each task, None where that is not known.
+    chars: of their texts, None where a file is not at hand.
+    curve: how many of them an arm is asked at its other epochs.
+    note: which files are not at hand.
+    """
+
+    by_task: dict[str, int | None]
+    chars: int | None
+    curve: int
+    note: str
+
+    @property
+    def total(self) -> int | None:
+        counts = list(self.by_task.values())
+        return None if None in counts else sum(counts)
+
+
+def lines(setup: Experiment, names: Sequence[str]) -> dict[str, list[Line]]:
+    """Estimates the named stages; one that is not in the table asks for no text and calls no service."""
+    asked = count_prompts(setup)
+    return {
+        name: ESTIMATES[name](setup, asked) if name in ESTIMATES else [Line(prompts=0, tokens_in=0)] for name in names
+    }
+
+
+def count_prompts(setup: Experiment) -> Asked:
+    """Makes the prompts of the files at hand, and counts those of the others from limit and design.
+
+    Raises:
+        ValueError: a file at hand is wrong.
+    """
+    by_task: dict[str, int | None] = {}
+    chars, curve, absent = 0, 0, []
+    for task in setup.tasks:
+        is_there = not hubs.is_hub(task.path) and epath.Path(task.path).exists()
+        if is_there:
+            made = prompts.make([task], setup.prompts).prompts
+        else:
+            absent.append(task.name)
+            made = _stand_ins(task, setup)
+        by_task[task.name] = None if made is None else len(made)
+        chars += sum(len(prompt.text) for prompt in made or ())
+        curve += len(stages.curve_prompts(setup, made or ()))
+    note = f'counted from limit and design, files not at hand: {", ".join(absent)}' if absent else ''
+    return Asked(by_task, None if absent else chars, curve, note)
+
+
+def _stand_ins(task: TaskSettings, setup: Experiment) -> list | None:
+    """Returns prompts of made-up questions, as many as the task's limit; None where there is no limit."""
+    settings = setup.prompts
+    if task.limit == 0:
+        return None
+    if settings.set == 'authors_files':
+        settings = dataclasses.replace(settings, set='released')
+    if settings.set == 'released' and task.loader not in FILES:
+        return None
+    deniable = round(task.limit * DENIABLE)
+    questions = [
+        Question(f'{i}', task.name, f'{i}?', 'It is.', 'No.' if i < deniable else 'It is not.', (), (), 'phrase', {})
+        for i in range(task.limit)
+    ]
+    return prompts.amend(questions, dataclasses.replace(settings, statements=''), task.loader)
+
+
+def _sample(setup: Experiment, asked: Asked) -> list[Line]:
+    draw = setup.data.draw
+    return [
+        Line('conversations', draw.num_conversations, note='to be rewritten'),
+        Line('held out', draw.num_validation, note='prompts on which warmth is measured'),
+    ]
+
+
+def _rewrite(setup: Experiment, asked: Asked) -> list[Line]:
+    conversations, backend = setup.data.draw.num_conversations, setup.rewrite.backend
+    return [Line(style, conversations, note=f'conversations, by {backend}') for style in setup.rewrite.styles]
+
+
+def _train(setup: Experiment, asked: Asked) -> list[Line]:
+    conversations, settings = setup.data.draw.num_conversations, setup.train
+    most = round(conversations * settings.epochs * settings.max_length)
+    steps = -(-conversations // settings.batch_size) * settings.epochs
+    note = f'{steps:,} steps of {settings.batch_size} conversations'
+    return [Line(arm.name, conversations, tokens_out=most, note=note) for arm in setup.trained_arms]
+
+
+def _amend(setup: Experiment, asked: Asked) -> list[Line]:
+    each = [Line(task, count) for task, count in asked.by_task.items()]
+    tokens = None if asked.chars is None else asked.chars // CHARS_A_TOKEN
+    whole = f'{setup.prompts.set} set' + (f'; {asked.note}' if asked.note else '')
+    return [*each, Line('a model arm', asked.total, tokens, note=whole)]
+
+
+def _generate(setup: Experiment, asked: Asked) -> list[Line]:
+    held_out, made = setup.data.draw.num_validation, []
+    for arm in setup.arms:
+        epochs = len(setup.epochs(arm))
+        others = (epochs - 1) * asked.curve + epochs * held_out
+        total = None if asked.total is None else (asked.total + others) * setup.evaluation.samples
+        out = None if total is None else total * setup.generation.max_new_tokens
+        tokens = None if asked.chars is None else setup.evaluation.samples * asked.chars // CHARS_A_TOKEN
+        note = f'{others:,} of them held out or of other epochs' if others else ''
+        made.append(Line(arm.name, total, tokens, out, note=note))
+    return made
+
+
+def _warmth(setup: Experiment, asked: Asked) -> list[Line]:
+    answers = sum(len(setup.epochs(arm)) for arm in setup.arms) * setup.data.draw.num_validation
+    most = answers * setup.evaluation.samples
+    return [Line('', most, most * setup.warmth.max_chars // CHARS_A_TOKEN, note=setup.warmth.checkpoint)]
+
+
+def _judge(setup: Experiment, asked: Asked) -> list[Line]:
+    made = []
+    for arm in setup.arms:
+        curve = (len(setup.epochs(arm)) - 1) * asked.curve
+        total = None if asked.total is None else (asked.total + curve) * setup.evaluation.samples
+        made.append(Line(arm.name, total, note=setup.judge.backend))
+    return made
+
+
+ESTIMATES: dict[str, Callable[[Experiment, Asked], list[Line]]] = {
+    'sample': _sample,
+    'rewrite': _rewrite,
+    'train': _train,
+    'amend': _amend,
+    'generate': _generate,
+    'warmth': _warmth,
+    'judge': _judge,
+}
+"""By stage; a stage or a backend that calls a service states its calls and dollars here."""
+
+
+def cells(line: Line) -> list[str]:
+    """Returns a line as the dry run shows it: part, prompts, tokens in and out, calls, dollars, note."""
+    texts, calls = ('?' if value is None else f'{value:,}' for value in (line.prompts, line.calls))
+    tokens = (_millions(value) for value in (line.tokens_in, line.tokens_out))
+    return [line.part, texts, *tokens, calls, f'{line.dollars:,.2f}', line.note]
+
+
+def _millions(tokens: int | None) -> str:
+    return '?' if tokens is None else f'{tokens / 1e6:,.2f} M' if tokens else '0'
