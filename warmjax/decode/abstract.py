@@ -105,12 +105,18 @@ def abstract_model(spec: Spec, dtype: Any, mesh: Mesh) -> Decoder:
 
 
 def _resident(model: Decoder, lora: LoraSettings | None, count: int, mesh: Mesh) -> Resident:
-    """Returns adapters side by side along the rank, which are laid out as one of their joint rank is."""
+    """Returns adapters side by side along the rank, which no mesh cuts."""
     if lora is None or not count:
         return Resident({}, {})
-    pairs = adapters.abstract(model, dataclasses.replace(lora, rank=lora.rank * count), mesh)
-    owner = jax.ShapeDtypeStruct((lora.rank * count,), jnp.int32)
-    return Resident(pairs, {name: sharding.abstract_replicas(owner, mesh) for name in pairs})
+    one = adapters.abstract(model, lora, mesh)
+    pairs = {name: {'a': _wider(pair['a'], 2, count), 'b': _wider(pair['b'], 1, count)} for name, pair in one.items()}
+    owners = {name: jax.ShapeDtypeStruct(pair['a'].shape[2:], jnp.int32) for name, pair in pairs.items()}
+    return Resident(pairs, sharding.abstract_replicas(owners, mesh))
+
+
+def _wider(x: jax.ShapeDtypeStruct, axis: int, times: int) -> jax.ShapeDtypeStruct:
+    shape = tuple(size * times if i == axis else size for i, size in enumerate(x.shape))
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=x.sharding)
 
 
 def _slots(count: int, length: int, shape: tuple[int, int, int], dtype: Any, unroll: bool, mesh: Mesh) -> Slots:
