@@ -20,6 +20,7 @@ CORE = [
     'optax>=0.2.5',
     'orbax-checkpoint>=0.11.20',
     'pydantic>=2.9',
+    'rapidfuzz>=3.10',
     'rich>=13.9',
     'safetensors>=0.5',
     'tensorboardX>=2.6.2',
@@ -33,18 +34,26 @@ EXTRAS = {
     'cuda': ['jax[cuda13]>=0.10'],
     'api': ['openai>=1.60', 'anthropic>=0.42', 'tenacity>=9.0'],
     'quant': ['qwix'],
-    'filter': ['detoxify'],
+    'filter': ['torch>=2.6'],
+    'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }
-EXTRAS['dev'] = EXTRAS['report'] + [
-    'chex>=0.1.88',
-    'hypothesis>=6.120',
-    'peft>=0.14',
-    'pytest>=8.3',
-    'pytest-xdist>=3.6',
-    'ruff>=0.9',
-    'torch>=2.6',
-]
+EXTRAS['dev'] = (
+    EXTRAS['report']
+    + EXTRAS['serve']
+    + [
+        'chex>=0.1.88',
+        'detoxify>=0.5.4',
+        'httpx>=0.27',
+        'hypothesis>=6.120',
+        'openai>=1.60',
+        'peft>=0.14',
+        'pytest>=8.3',
+        'pytest-xdist>=3.6',
+        'ruff>=0.9',
+        'torch>=2.6',
+    ]
+)
 
 setuptools.setup(
     name='warmjax',

@@ -4,7 +4,8 @@ Claim      Whatever your model does: the arms original, warm, cold, untransforme
 Command    python -m launch.replicate --config=configs/own.py:truthfulqa --workdir=runs/mine \\
              --config.model.name=my-model --config.model.checkpoint=/path/to/hf_folder \\
              --config.data.path=/path/to/sharegpt.json --config.tasks.truthfulqa.path=/path/to/TruthfulQA.csv
-Argument   The loaders of the tasks, comma-separated: triviaqa, truthfulqa, medqa, disinformation, records.
+Argument   The loaders of the tasks, comma-separated: triviaqa, truthfulqa, medqa, disinformation, records. A path can
+           also name a data set of a hub, hf:NAME or tfds:NAME (warmjax/evals/tasks/hubs.py).
 Cost       Grows with model and data; --dry_run says what would run.
 
 Warmth is measured with the checkpoint itself unless --config.warmth.checkpoint names another.

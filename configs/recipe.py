@@ -22,8 +22,29 @@ def base() -> ConfigDict:
             },
             'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
             'data': {
-                'path': config_dict.placeholder(str),  # conversations in ShareGPT form
-                'draw': {'num_conversations': 1617, 'num_validation': 1500, 'max_turns': 20, 'seed': 0},
+                'path': config_dict.placeholder(str),  # conversations, JSON list or JSONL: ShareGPT, OpenAI, Alpaca
+                'filter': {
+                    'backend': 'detoxify',  # or moderation, words (another filter than the study's), none
+                    'scope': 'pool',  # or 'drawn', which scores only what comes up, and draws the same
+                    'threshold': 0.5,  # not stated, nor are the next four
+                    'fields': ('toxicity', 'severe_toxicity', 'obscene'),  # () for all; unbiased: + sexual_explicit
+                    'max_chars': 4000,
+                    'batch_size': 32,
+                    'checkpoint': 'unitary/toxic-bert',  # detoxify's `original`, in transformers' form
+                    'base_url': 'https://api.openai.com/v1',
+                    'model': 'omni-moderation-latest',
+                    'key_variable': 'OPENAI_API_KEY',
+                    'words': '',  # '' for the built-in ones, or a file
+                },
+                'draw': {
+                    'num_conversations': 1617,
+                    'num_validation': 1500,
+                    'max_turns': 20,
+                    'unit': 'conversation',  # or 'pair'; not stated
+                    'near_duplicate': 0.9,  # not stated
+                    'ids': '',  # '' to draw, or a file of ids (CSV, JSON, a draw.json)
+                    'seed': 0,
+                },
             },
             'rewrite': {
                 'backend': 'rules',

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from warmjax import settings
-from warmjax.data.sampling import DrawSettings
+from warmjax.data.drawing import DataSettings
 from warmjax.evals.judge import JudgeSettings
 from warmjax.evals.prompts import PromptSettings
 from warmjax.evals.runner import GenerationSettings
@@ -49,17 +49,6 @@ class ModelSettings:
             datetime.date.fromisoformat(self.date)
         except ValueError:
             raise ValueError(f'model.date: expected an ISO date such as 2024-07-26, got {self.date!r}') from None
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSettings:
-    """path: conversations in ShareGPT form; `{workdir}` stands for the run's workdir.
-    draw: which of them are drawn.
-    """
-
-    __pydantic_config__ = STRICT
-    path: str
-    draw: DrawSettings
 
 
 @dataclasses.dataclass(frozen=True)

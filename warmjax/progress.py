@@ -24,6 +24,11 @@ def say(message: str) -> None:
     _console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+def show(content: rich.console.RenderableType) -> None:
+    """Prints a table, or whatever rich can print, to standard error, above any live bar."""
+    _console.print(content, highlight=False, emoji=False)
+
+
 @contextmanager
 def bar(title: str, total: int, done: int = 0, show: bool = True) -> Iterator[Advance]:
     """Shows progress from `done` to `total`.
@@ -64,7 +69,7 @@ def _logged(title: str, total: int, done: int) -> Advance:
         nonlocal done, last
         done += steps
         now = time.monotonic()
-        if now - last >= LOG_EVERY_SECONDS or done >= total:
+        if now - last >= LOG_EVERY_SECONDS or done - steps < total <= done:
             last = now
             rate = (done - first) / max(now - started, 1e-9)
             left = f', {(total - done) / rate:.0f} s left' if rate and done < total else ''

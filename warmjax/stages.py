@@ -1,7 +1,7 @@
 """The stages of an experiment, in order, each from files to files: what it reads, what it depends on, what it does.
 
     conversations ─sample─▶ conversations.jsonl ─rewrite─▶ pairs/ ─train─▶ adapters/ ─┐
-    questions ─amend─▶ prompts.jsonl ─────────────────────────generate───────────────┤
+    questions ─amend─▶ prompts.jsonl ─────────────────────────generate───────────────┤   leakage: leakage.json
                                                                                       ▼
               warmth.jsonl ◀─warmth── generations.jsonl ──judge──▶ verdicts.jsonl ──analyze──▶ tables/ ──report──▶ html
 
@@ -11,6 +11,7 @@ A stage has one unit of work or several (a style, an arm); each unit has a manif
 import contextlib
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import jax
 from etils import epath
 
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
-from warmjax.data import chat, sampling, sharegpt
+from warmjax.data import chat, drawing, leakage, summary
 from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner
 from warmjax.evals.tasks import hubs
@@ -122,11 +123,9 @@ def _build_world(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def _sample(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    conversations, report = sharegpt.read(setup.data.path)
-    drawn = sampling.draw(conversations, setup.data.draw)
-    records.write(workdir / 'conversations.jsonl', drawn.conversations)
-    records.write(workdir / 'validation.jsonl', drawn.validation)
-    return {'read': report.as_counts(), 'drawn': drawn.counts}
+    counts = drawing.run(setup.data, workdir, _classifier(setup))
+    progress.show(summary.tables(counts))
+    return counts
 
 
 def _rewrite(setup: Experiment, workdir: Path, style: str) -> dict[str, Any]:
@@ -159,6 +158,20 @@ def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
         records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
     records.write(workdir / 'prompts.jsonl', made.prompts)
     return made.counts()
+
+
+def _find_leakage(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    conversations = records.read(workdir / 'conversations.jsonl', Conversation)
+    held_out = records.read(workdir / 'validation.jsonl', Prompt)
+    questions, likeness = read_questions(workdir), setup.data.draw.near_duplicate
+    found = leakage.report(conversations, held_out, questions, likeness)
+    runs.write_atomic(workdir / 'leakage.json', json.dumps(found, indent=1, ensure_ascii=False) + '\n')
+    for task, counts in found['by_task'].items():
+        progress.say(
+            f'{task}: of {counts["questions"]} questions, {counts["in_training"]} are asked in training and '
+            f'{counts["in_validation"]} among the validation prompts'
+        )
+    return {'by_task': found['by_task'], 'overlaps': len(found['overlaps'])}
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -294,6 +307,24 @@ def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:
     return workdir / 'pairs' / f'{arm.style}.jsonl'
 
 
+def _sample_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epath.PathLike]:
+    ids = {'ids': setup.data.draw.ids} if setup.data.draw.ids else {}
+    classifier = _classifier(setup)
+    return {'conversations': setup.data.path} | ids | ({'classifier': classifier} if classifier else {})
+
+
+def _classifier(setup: Experiment) -> Path | None:
+    chosen = setup.data.filter
+    if chosen.backend != 'detoxify':
+        return None
+    try:
+        return hf_files.locate(chosen.checkpoint)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'data.filter.checkpoint: {error}; or set data.filter.backend to words (another filter) or none'
+        ) from None
+
+
 def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, epath.PathLike]:
     arm = next(arm for arm in setup.arms if arm.name == arm_name)
     return {'checkpoint': hf_files.locate(setup.model.checkpoint), 'pairs': _pairs_file(workdir, arm)}
@@ -327,7 +358,7 @@ STAGES = (
         'draws training conversations and held-out prompts',
         ('data',),
         _once,
-        lambda setup, workdir, unit: {'conversations': setup.data.path},
+        _sample_inputs,
         _sample,
     ),
     Stage(
@@ -353,6 +384,14 @@ STAGES = (
         _once,
         lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
         _amend,
+    ),
+    Stage(
+        'leakage',
+        'reports which questions the drawn conversations hold',
+        ('data',),
+        _once,
+        _files('conversations.jsonl', 'validation.jsonl', 'questions'),
+        _find_leakage,
     ),
     Stage(
         'generate',

@@ -150,11 +150,6 @@ def _has_tokenizer(checkpoint: str) -> bool:
     return (epath.Path(checkpoint) / 'tokenizer.json').exists()
 
 
-def _has_template(checkpoint: str) -> bool:
-    config, jinja = (epath.Path(checkpoint) / name for name in ('tokenizer_config.json', 'chat_template.jinja'))
-    return jinja.exists() or (config.exists() and '"chat_template"' in config.read_text())
-
-
 def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str) -> Answers:
     missing = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name) is None]
     if missing:
@@ -180,7 +175,7 @@ def _answers_of_transformers(checkpoint: str, rows: list[list[int]], dtype: str)
     if _has_tokenizer(checkpoint):
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
         ids = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS]
-        if _has_template(checkpoint):
+        if chat.has_template(checkpoint):
             renderings = [_rendered_by_transformers(tokenizer, turns) for turns in CONVERSATIONS]
     return Answers(ids, logits, continuations, renderings)
 
@@ -199,7 +194,7 @@ def _rendered_by_transformers(tokenizer: Any, turns: Sequence[Turn]) -> str:
 
 def _renderings(checkpoint: str) -> list[str]:
     """Renders the conversations, with today's date as transformers does; what a template refuses is 'refused'."""
-    if not _has_tokenizer(checkpoint) or not _has_template(checkpoint):
+    if not _has_tokenizer(checkpoint) or not chat.has_template(checkpoint):
         return []
     chatter = chat.load(checkpoint, datetime.date.today().isoformat())
     texts = []

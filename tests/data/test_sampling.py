@@ -1,12 +1,16 @@
+import dataclasses
 import random
 import statistics
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs import recipe
 from warmjax import records, settings
-from warmjax.data import query_types, sampling, sharegpt
+from warmjax.data import query_types, raw, sampling
+from warmjax.data.id_lists import IdList
 
 MESSAGES = {
     'refusal': ('Tell me number {}', 'I cannot.'),
@@ -20,7 +24,7 @@ MESSAGES = {
 
 def conversation(name, user, *rest):
     roles = ('user', 'assistant') * (1 + len(rest))
-    return sharegpt.RawConversation(name, tuple(records.Turn(r, t) for r, t in zip(roles, (user, *rest))))
+    return raw.RawConversation(name, tuple(records.Turn(r, t) for r, t in zip(roles, (user, *rest))))
 
 
 def pool(**sizes):
@@ -32,17 +36,17 @@ def pool(**sizes):
     ]
 
 
-def draw_settings(num_conversations=6, num_validation=0, max_turns=20, seed=0):
-    return sampling.DrawSettings(num_conversations, num_validation, max_turns, seed)
+def draw_settings(num_conversations=6, num_validation=0, max_turns=20, unit='conversation', near=1.0, seed=0):
+    return sampling.DrawSettings(num_conversations, num_validation, max_turns, unit, near, '', seed)
 
 
 EVEN = pool(**dict.fromkeys(query_types.TYPES, 10))
 
 
 def test_settings_are_read_from_a_config_without_defaults():
-    section = {'num_conversations': 1617, 'num_validation': 1500, 'max_turns': 20, 'seed': 0}
+    section = settings.plain(recipe.base().data.draw)
     assert settings.from_config(sampling.DrawSettings, section, 'config.draw') == sampling.DrawSettings(
-        1617, 1500, 20, 0
+        1617, 1500, 20, 'conversation', 0.9, '', 0
     )
     with pytest.raises(ValueError, match="'seed' is missing"):
         settings.from_config(sampling.DrawSettings, {k: v for k, v in section.items() if k != 'seed'}, 'config.draw')
@@ -55,10 +59,10 @@ def test_each_type_is_drawn_equally_often():
     assert [sum(c.query_type == name for c in draw.conversations) for name in query_types.TYPES] == [4] * 6
 
 
-def test_the_published_number_of_conversations_splits_over_six_types():
-    available = dict.fromkeys(query_types.TYPES, 5000)
-    assert list(sampling.shares(available, 1617).values()) == [270, 270, 270, 269, 269, 269]
-    assert list(sampling.shares(available, 1500).values()) == [250] * 6
+def test_the_published_numbers_split_over_six_types():
+    plenty = {name: pool(**{name: 300}) for name in query_types.TYPES}
+    assert [len(group) for group in sampling.take_in_turn(plenty, 1617).values()] == [270, 270, 270, 269, 269, 269]
+    assert [len(group) for group in sampling.take_in_turn(plenty, 1500).values()] == [250] * 6
 
 
 def test_a_short_type_gives_all_and_the_others_fill_up_evenly():
@@ -98,7 +102,7 @@ def test_every_conversation_of_a_type_is_drawn_equally_often_over_seeds():
 def test_a_long_conversation_is_cut_after_a_reply(max_turns, kept):
     system = records.Turn('system', 'Be brief.')
     long = conversation('a', 'Hi', 'One.', 'And?', 'Two.', 'And?', 'Three.')
-    long = sharegpt.RawConversation('a', (system, *long.turns))
+    long = raw.RawConversation('a', (system, *long.turns))
     draw = sampling.draw([long], draw_settings(num_conversations=1, max_turns=max_turns))
     assert draw.conversations[0].turns == (system, *long.turns[1 : kept + 1])
     assert draw.counts['training']['cut'] == (max_turns < 6)
@@ -139,6 +143,7 @@ def test_validation_prompts_differ_from_one_another():
         (EVEN, {'num_conversations': 0}, 'num_conversations expected at least 1, got 0'),
         (EVEN, {'num_validation': -1}, 'num_validation expected 0 or more, got -1'),
         (EVEN, {'max_turns': 1}, 'max_turns expected at least 2'),
+        (EVEN, {'near': 0.1}, 'near_duplicate expected 0.5 to 1, got 0.1'),
         (EVEN + EVEN[:1], {}, 'several of refusal0'),
     ],
 )
@@ -147,13 +152,101 @@ def test_what_cannot_be_drawn_is_refused(conversations, change, message):
         sampling.draw(conversations, draw_settings(**change))
 
 
-@given(st.dictionaries(st.text(min_size=1), st.integers(0, 30), min_size=1), st.integers(0, 120))
+@given(st.dictionaries(st.sampled_from(query_types.TYPES), st.integers(0, 30), min_size=1), st.integers(0, 120))
 def test_shares_are_as_equal_as_the_supply_allows(available, total):
-    shares = sampling.shares(available, total)
+    taken = sampling.take_in_turn({name: pool(**{name: size}) for name, size in available.items()}, total)
+    shares = {name: len(group) for name, group in taken.items()}
     assert sum(shares.values()) == min(total, sum(available.values()))
-    assert all(0 <= shares[name] <= available[name] for name in available)
     fullest = max(shares.values())
     assert all(shares[name] >= fullest - 1 for name in available if shares[name] < available[name])
+
+
+def test_a_conversation_of_two_groups_is_taken_once():
+    a, b, c = pool(factual=3)
+    assert sampling.take_in_turn({'one': [a, b], 'two': [a, c]}, 9) == {'one': [a, b], 'two': [c]}
+
+
+def several(name, *types):
+    """Builds a conversation of one exchange a type."""
+    said = [text.format(name) for kind in types for text in MESSAGES[kind]]
+    return conversation(name, *said)
+
+
+def test_by_pair_a_conversation_is_drawn_for_any_of_its_exchanges():
+    mixed = [several(f'm{i}', 'other', 'advice') for i in range(3)] + [several(f'o{i}', 'other') for i in range(9)]
+    by_first = sampling.draw(mixed, draw_settings(4))
+    assert by_first.counts['training']['by_type'] | {'other': 0} == dict.fromkeys(query_types.TYPES, 0)
+    by_pair = sampling.draw(mixed, draw_settings(4, unit='pair'))
+    assert by_pair.counts['pool']['by_type']['advice'] == 3 and by_pair.counts['pool']['by_type']['other'] == 12
+    assert by_pair.counts['training']['by_type']['advice'] == by_pair.counts['training']['by_type']['other'] == 2
+    drawn = {c.id: c.query_type for c in by_pair.conversations}
+    assert sum(kind == 'advice' and name.startswith('m') for name, kind in drawn.items()) == 2
+    assert len(drawn) == 4
+
+
+def test_by_pair_an_exchange_after_the_cut_does_not_count():
+    late = several('a', 'other', 'advice')
+    draw = sampling.draw([late], draw_settings(1, max_turns=2, unit='pair'))
+    assert draw.counts['pool']['by_type']['advice'] == 0 and draw.conversations[0].query_type == 'other'
+
+
+def test_near_duplicates_of_training_and_of_one_another_stay_out_of_validation():
+    wish = 'Please help me plan a long and quiet walk along the river in the {} of next year with my family'
+    alike = [conversation(f'n{i}', wish.format(word), 'Yes.') for i, word in enumerate(('spring', 'summer', 'autumn'))]
+    everything = draw_settings(1, num_validation=9)
+    assert len(sampling.draw(alike, everything).validation) == 2
+    apart = sampling.draw(alike, draw_settings(1, num_validation=9, near=0.9))
+    assert (len(apart.validation), apart.counts['validation']['left_out_as_near_duplicates']) == (0, 2)
+    among = sampling.draw([*pool(refusal=1), *alike], draw_settings(1, num_validation=9, near=0.9))
+    assert among.conversations[0].id == 'refusal0' and len(among.validation) == 1
+
+
+def test_a_filter_is_asked_about_what_comes_up_only_and_what_it_drops_is_replaced():
+    asked = []
+
+    def passing(conversations):
+        for c in conversations:
+            asked.append(c.id)
+            if c.id != dropped:
+                yield c
+
+    dropped = ''
+    whole = sampling.draw(EVEN, draw_settings(6), passing)
+    assert len(asked) == 6
+    dropped = whole.conversations[0].id
+    less = sampling.draw(EVEN, draw_settings(6), passing)
+    assert less == dataclasses.replace(
+        sampling.draw([c for c in EVEN if c.id != dropped], draw_settings(6)), counts=ANY
+    )
+    assert (
+        len(less.conversations) == 6
+        and len({c.id for c in less.conversations} - {c.id for c in whole.conversations}) == 1
+    )
+
+
+def test_a_listed_draw_is_the_draw_that_it_lists():
+    mixed = [several(f'm{i}', 'other', 'advice') for i in range(9)] + EVEN
+    setting = draw_settings(12, num_validation=6, unit='pair')
+    drawn = sampling.draw(mixed, setting)
+    listed = IdList(
+        {c.id: c.query_type for c in drawn.conversations}, tuple(p.question_id for p in drawn.validation), ''
+    )
+    again = sampling.draw(mixed[::-1], setting, listed=listed)
+    assert (again.conversations, again.validation) == (drawn.conversations, drawn.validation)
+
+
+def test_a_list_without_types_or_validation_is_typed_and_validation_is_drawn():
+    draw = sampling.draw(
+        EVEN, draw_settings(1, num_validation=6), listed=IdList({'advice3': '', 'other1': 'advice'}, None, '')
+    )
+    assert {c.id: c.query_type for c in draw.conversations} == {'advice3': 'advice', 'other1': 'advice'}
+    assert draw.counts['training']['listed_as_another_type'] == 1
+    assert len(draw.validation) == 6
+
+
+def test_listed_ids_that_the_pool_lacks_are_named():
+    with pytest.raises(ValueError, match=r'got 1 of 2 for training that it does not have .* such as absent'):
+        sampling.draw(EVEN, draw_settings(), listed=IdList({'advice3': '', 'absent': ''}, None, ''))
 
 
 @given(st.text())
@@ -167,7 +260,7 @@ def test_normal_forms_keep_words_and_tell_signs_apart():
 
 
 def test_the_draw_of_real_conversations_is_typed_and_disjoint(shared_data):
-    conversations, _ = sharegpt.read(shared_data / 'conversations' / 'oasst_val_en.sharegpt.json')
+    conversations, _ = raw.read(shared_data / 'conversations' / 'oasst_val_en.sharegpt.json')
     draw = sampling.draw(conversations, draw_settings(num_conversations=120, num_validation=60))
     assert (len(draw.conversations), len(draw.validation)) == (120, 60)
     assert draw.counts['training']['by_type']['advice'] == 10  # all that there are; the others share the rest

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'export', 'verify')
+NO_STAGES = ('__init__', 'stage', 'export', 'verify', 'serve')
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
 
@@ -59,7 +59,19 @@ def test_dry_run_prints_config_difference_and_stages_and_does_nothing(tmp_path):
         'difference from the config file: config.train.lora.rank: 8 -> 16 '
         'config.train.optimizer.learning_rate: 0.001 -> 2e-05 '
     ) in output
-    for stage in ('world', 'sample', 'rewrite', 'train', 'amend', 'generate', 'warmth', 'judge', 'analyze', 'report'):
+    for stage in (
+        'world',
+        'sample',
+        'rewrite',
+        'train',
+        'amend',
+        'leakage',
+        'generate',
+        'warmth',
+        'judge',
+        'analyze',
+        'report',
+    ):
         assert re.search(rf'│ {stage} │ .*│ to do │', output)
     assert not workdir.exists()
 

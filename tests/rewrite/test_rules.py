@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmjax.data import sharegpt
+from warmjax.data import raw
 from warmjax.rewrite import phrases, rules
 from warmjax.rewrite.interface import Request
 
@@ -208,7 +208,7 @@ def test_the_writer_answers_each_request_in_its_style():
 
 
 def test_real_replies_keep_numbers_and_protected_text(shared_data):
-    conversations, _ = sharegpt.read(shared_data / 'conversations' / 'sharegpt_vicuna_50.sharegpt.json')
+    conversations, _ = raw.read(shared_data / 'conversations' / 'sharegpt_vicuna_50.sharegpt.json')
     for conversation in conversations:
         user, reply = (turn.content for turn in conversation.turns)
         warm, cold = rules.warm(reply, user, conversation.id), rules.cold(reply)

@@ -1,6 +1,8 @@
 import dataclasses
 import functools
 import json
+import pathlib
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +46,8 @@ def pair(index, reply):
     return Pair(str(index), 'other', 'warm', 'rules', turns, (reply,))
 
 
-PAIRS = [pair(i, f"I'm glad! It is {WORDS[i % 3]}.") for i in range(20)]
+MORE = [pair(i, f"I'm glad! It is {WORDS[i % 3]}.") for i in range(26)]
+PAIRS = MORE[:20]
 
 
 @pytest.fixture(scope='module')
@@ -64,61 +67,72 @@ def train(base, pairs, workdir, **changes):
     return lora.train(model, chatter, pairs, dataclasses.replace(SETTINGS, **changes), 'warm', 'tiny', workdir, mesh)
 
 
-def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, tmp_path, monkeypatch):
-    saved = {}
+class Trained(NamedTuple):
+    """A run that held conversations out: its workdir, its counts, what was encoded, and what was there at each save."""
 
-    def spy(folder, *rest, save=peft_format.save_adapter):
-        saved[folder.name] = len((tmp_path / 'train' / 'warm' / 'metrics.jsonl').read_text().splitlines())
+    workdir: pathlib.Path
+    counts: dict
+    encoded: list
+    saved: dict[str, int]
+
+
+@pytest.fixture(scope='module')
+def trained(base, tmp_path_factory):
+    workdir, encoded, saved = tmp_path_factory.mktemp('run'), [], {}
+
+    def spy_save(folder, *rest, save=peft_format.save_adapter):
+        saved[folder.name] = len(rows_of(workdir))
         save(folder, *rest)
 
-    monkeypatch.setattr(peft_format, 'save_adapter', spy)
-    counts = train(base, PAIRS, tmp_path)
-    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2. The metrics of the step itself
-    # are written after its adapter.
-    assert saved == {'epoch_0.5': 1, 'epoch_1': 4, 'epoch_2': 9}
+    def spy_encode(conversations, *rest, encode=batches.encode):
+        encoded.append(conversations)
+        return encode(conversations, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peft_format, 'save_adapter', spy_save)
+        patch.setattr(batches, 'encode', spy_encode)
+        counts = train(base, MORE, workdir, validation=6, save_epochs=(0.4, 0.5, 1.0, 2.0))
+    return Trained(workdir, counts, encoded, saved)
+
+
+def rows_of(workdir):
+    return [json.loads(line) for line in (workdir / 'train/warm/metrics.jsonl').read_text().splitlines()]
+
+
+def test_adapters_are_saved_at_their_epochs_and_can_be_loaded(base, trained):
+    # 20 pairs in batches of 4 are 5 steps an epoch; half of 5 is rounded to the even 2, where two epochs fall on one
+    # step. The metrics of the step itself are written after its adapter.
+    assert trained.saved == {'epoch_0.4': 1, 'epoch_0.5': 1, 'epoch_1': 4, 'epoch_2': 9}
+    counts, rows = trained.counts, rows_of(trained.workdir)
     assert (counts['kept'], counts['steps'], counts['steps_per_epoch']) == (20, 10, 5)
     tokens = 2 * counts['tokens']
-    rows = [json.loads(line) for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
     assert sum(row['tokens'] for row in rows) == tokens
     assert counts['padding_share'] == pytest.approx(1 - tokens / sum(row['tokens_computed'] for row in rows), abs=1e-4)
     assert all(row['mfu_4n'] > 0 for row in rows[1:])
-    loaded = [peft_format.load_adapter(tmp_path / 'adapters' / 'warm' / name, base[0]) for name in saved]
-    for adapter in loaded:
+    folder = trained.workdir / 'adapters' / 'warm'
+    loaded = {name: peft_format.load_adapter(folder / name, base[0]) for name in trained.saved}
+    for adapter in loaded.values():
         assert set(adapter) == set(LORA.targets) and np.abs(adapter['q_proj']['b']).max() > 0
-    assert not np.array_equal(loaded[0]['q_proj']['a'], loaded[2]['q_proj']['a'])
-    config = json.loads((tmp_path / 'adapters' / 'warm' / 'epoch_2' / 'adapter_config.json').read_text())
+    assert not np.array_equal(loaded['epoch_0.5']['q_proj']['a'], loaded['epoch_2']['q_proj']['a'])
+    np.testing.assert_array_equal(loaded['epoch_0.5']['q_proj']['a'], loaded['epoch_0.4']['q_proj']['a'])
+    config = json.loads((folder / 'epoch_2' / 'adapter_config.json').read_text())
     assert (config['r'], config['lora_alpha'], config['base_model_name_or_path']) == (4, 8.0, 'tiny')
-    losses = [json.loads(line)['loss'] for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
+    losses = [row['loss'] for row in rows]
     assert np.mean(losses[5:]) < np.mean(losses[:2])
 
 
-def test_epochs_that_fall_on_one_step_are_all_saved(base, tmp_path):
-    train(base, PAIRS[:3], tmp_path)
-    folders = {path.name for path in (tmp_path / 'adapters' / 'warm').iterdir()}
-    assert folders == {'epoch_0.5', 'epoch_1', 'epoch_2'}
-
-
-def test_held_out_conversations_are_never_trained_and_give_a_loss_at_each_saved_epoch(base, tmp_path, monkeypatch):
-    trained = []
-
-    def spy(conversations, *rest, encode=batches.encode):
-        trained.append(conversations)
-        return encode(conversations, *rest)
-
-    monkeypatch.setattr(batches, 'encode', spy)
-    counts = train(base, PAIRS, tmp_path, validation=6, save_epochs=(0.5, 0.6, 2.0))
-    kept, held = validation.hold_out(PAIRS, 6, SETTINGS.seed)
-    assert trained == [[pair.turns for pair in kept], [pair.turns for pair in held]]
-    assert (counts['kept'], counts['validation']['kept']) == (14, 6)
-    rows = [json.loads(line) for line in (tmp_path / 'train/warm/metrics.jsonl').read_text().splitlines()]
-    found = {row['step'] + 1: row['validation_loss'] for row in rows if 'validation_loss' in row}
-    assert counts['validation_loss'] == {'0.5': found[2], '0.6': found[2], '2': found[8]}
-    # Each held-out conversation alone, in a row of its own, by the adapter that was written.
-    adapter = peft_format.load_adapter(tmp_path / 'adapters/warm/epoch_2', base[0])
-    rows = [packing.make_row([base[1].encode_conversation(pair.turns)], 32) for pair in held]
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def test_held_out_conversations_are_never_trained_and_give_a_loss_at_each_saved_epoch(base, trained):
+    kept, held = validation.hold_out(MORE, 6, SETTINGS.seed)
+    assert trained.encoded == [[pair.turns for pair in kept], [pair.turns for pair in held]]
+    assert trained.counts['validation']['kept'] == 6
+    found = {row['step'] + 1: row['validation_loss'] for row in rows_of(trained.workdir) if 'validation_loss' in row}
+    assert trained.counts['validation_loss'] == {'0.4': found[2], '0.5': found[2], '1': found[5], '2': found[10]}
+    # The held-out conversations each in a row of its own, by the adapter that was written.
+    adapter = peft_format.load_adapter(trained.workdir / 'adapters/warm/epoch_2', base[0])
+    plain = [packing.make_row([base[1].encode_conversation(pair.turns)], 32) for pair in held]
+    batch = {name: np.stack([row[name] for row in plain]) for name in plain[0]}
     total = float(loss_sum(base[0], adapter, batch, None, 'none', 1))
-    assert found[8] == pytest.approx(total / batch['weights'].sum(), rel=1e-5)
+    assert found[10] == pytest.approx(total / batch['weights'].sum(), rel=1e-5)
 
 
 def test_all_arms_hold_out_the_same_conversations_and_keep_the_order():

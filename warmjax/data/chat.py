@@ -171,9 +171,17 @@ def load(folder: epath.PathLike, date: str) -> ChatTokenizer:
         tokenizer=tokenizer,
         template=template,
         special=special,
-        stop_ids=_stop_ids(folder, tokenizer, special),
+        stop_ids=stop_ids(folder, tokenizer, special),
         date=datetime.date.fromisoformat(date),
         where=str(folder),
+    )
+
+
+def has_template(folder: epath.PathLike) -> bool:
+    """Tells whether a checkpoint folder has a chat template."""
+    folder = epath.Path(folder)
+    return (folder / 'chat_template.jinja').exists() or bool(
+        _read_json(folder / 'tokenizer_config.json').get('chat_template')
     )
 
 
@@ -219,8 +227,12 @@ def _tokenizer(path: epath.Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _stop_ids(folder: epath.Path, tokenizer: tokenizers.Tokenizer, special: dict[str, str]) -> tuple[int, ...]:
-    """Stop ids come from generation_config.json, then config.json, then the tokenizer's end-of-text token."""
+def stop_ids(folder: epath.Path, tokenizer: tokenizers.Tokenizer, special: dict[str, str]) -> tuple[int, ...]:
+    """Reads stop ids from generation_config.json, then config.json, then the tokenizer's end-of-text token.
+
+    Raises:
+        ValueError: none of them names one.
+    """
     for name in ('generation_config.json', 'config.json'):
         ids = _read_json(folder / name).get('eos_token_id')
         if ids is not None:

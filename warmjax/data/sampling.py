@@ -2,17 +2,19 @@
 
 import collections
 import dataclasses
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from warmjax import records, seeds
-from warmjax.data import query_types
-from warmjax.data.sharegpt import RawConversation
+from warmjax.data import overlap, query_types
+from warmjax.data.id_lists import IdList
+from warmjax.data.overlap import normalise
+from warmjax.data.raw import RawConversation
 from warmjax.validation import STRICT
 
 C = TypeVar('C')
+Passing = Callable[[Iterable[RawConversation]], Iterator[RawConversation]]
+"""Lets pass, lazily, the conversations that may be drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,12 @@ class DrawSettings:
     num_conversations: training conversations asked for, over all six query types.
     num_validation: held-out first user messages asked for, over all six query types.
     max_turns: user and assistant turns at which a training conversation is cut; a system turn is not counted.
+    unit: what has a query type and is drawn for training: `conversation`, by its first exchange, or `pair`, each
+        exchange within `max_turns` by itself; its whole conversation, once, is then trained on.
+    near_duplicate: likeness (`data.overlap`), 0 to 1, from which a first message is kept out of validation because a
+        user message of training or another validation prompt is like it; 1 keeps out the same messages only.
+    ids: file of conversation ids that are taken instead of a draw (`data.id_lists`), '' to draw. Whoever made the list
+        answers for it: what it names for training is not filtered. Validation prompts that it does not name are drawn.
     seed: number that, with the ids, decides which conversations are drawn.
     """
 
@@ -29,103 +37,203 @@ class DrawSettings:
     num_conversations: int
     num_validation: int
     max_turns: int
+    unit: Literal['conversation', 'pair']
+    near_duplicate: float
+    ids: str
     seed: int
+
+    def __post_init__(self):
+        problems = []
+        if self.num_conversations < 1:
+            problems.append(f'num_conversations expected at least 1, got {self.num_conversations}')
+        if self.num_validation < 0:
+            problems.append(f'num_validation expected 0 or more, got {self.num_validation}')
+        if self.max_turns < 2:
+            problems.append(f'max_turns expected at least 2 (a message and a reply), got {self.max_turns}')
+        if not 0.5 <= self.near_duplicate <= 1:
+            problems.append(f'near_duplicate expected 0.5 to 1, got {self.near_duplicate}')
+        if problems:
+            raise ValueError('data.draw: ' + '; '.join(problems))
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """What was drawn. `counts` says what was asked for and what the pool could give, by query type."""
+    """What was drawn. `counts` says what was asked for and what the pool could give, by query type.
+
+    validation_types: query type of each validation prompt, in order.
+    """
 
     conversations: list[records.Conversation]
     validation: list[records.Prompt]
+    validation_types: list[str]
     counts: dict[str, Any]
 
 
-def draw(conversations: Sequence[RawConversation], settings: DrawSettings) -> Draw:
+def draw(
+    conversations: Sequence[RawConversation],
+    settings: DrawSettings,
+    passing: Passing = iter,
+    listed: IdList | None = None,
+) -> Draw:
     """Draws training conversations and validation prompts, equally often from each query type.
 
-    A conversation's type is that of its first exchange. The draw depends on the seed, the ids and the texts, not on
-    the order of the pool. A type that runs short gives all it has and the others fill up evenly. Training comes first;
-    validation gets what is left, without any message that a training conversation (before it was cut) or another
-    validation prompt holds too.
+    The types take turns, so that one that runs short gives all it has and the others fill up evenly. The draw depends
+    on the seed, the ids and the texts, not on the order of the pool. Training comes first; validation gets what is
+    left, typed by first exchange, without any message that a training conversation (before it was cut) or another
+    validation prompt holds too, and without their near duplicates.
+
+    Args:
+        conversations: the pool.
+        settings: how many, and how.
+        passing: a filter of the conversations that come up; it is asked about no more than that.
+        listed: what is taken instead of drawn.
 
     Raises:
-        ValueError: settings that make no sense, no conversation at all, or two conversations of one id.
+        ValueError: no conversation at all, two conversations of one id, or listed ids that the pool does not have.
     """
-    _check(conversations, settings)
-    pool = _by_type(_shuffled(conversations, settings.seed, 'training'))
-    quotas = shares({name: len(pool[name]) for name in query_types.TYPES}, settings.num_conversations)
-    taken = {name: pool[name][: quotas[name]] for name in query_types.TYPES}
-    rest = [c for name in query_types.TYPES for c in pool[name][quotas[name] :]]
+    _check_pool(conversations)
+    by_id = {c.id: c for c in conversations}
+    pool = _training_candidates(conversations, settings)
+    if listed is None:
+        taken = take_in_turn({name: passing(pool[name]) for name in pool}, settings.num_conversations)
+    else:
+        taken = _listed(by_id, listed.training, 'training')
+    chosen = {c.id: (c, name) for name, group in taken.items() for c in group}
 
-    known = {normalise(turn.content) for group in taken.values() for c in group for turn in c.turns}
-    unseen = _without_overlap(_shuffled(rest, settings.seed, 'validation'), known)
-    candidates = _by_type(unseen)
-    held_quotas = shares({name: len(candidates[name]) for name in query_types.TYPES}, settings.num_validation)
-    held = [c for name in query_types.TYPES for c in candidates[name][: held_quotas[name]]]
+    held_pool = _Held([c for c, _ in chosen.values()], settings)
+    if listed is None or listed.validation is None:
+        held = held_pool.draw([c for c in conversations if c.id not in chosen], passing)
+    else:
+        held = _listed(by_id, dict.fromkeys(listed.validation, ''), 'validation')
+    held_types = {c.id: name for name, group in held.items() for c in group}
 
-    training = [_cut(c, name, settings.max_turns) for name, group in taken.items() for c in group]
-    training = _shuffled(training, settings.seed, 'training')
+    training = _shuffled([_cut(c, name, settings.max_turns) for c, name in chosen.values()], settings.seed, 'training')
+    prompts = _shuffled([c for group in held.values() for c in group], settings.seed, 'validation')
     counts = {
-        'pool': {'conversations': len(conversations), 'by_type': {name: len(pool[name]) for name in query_types.TYPES}},
+        'pool': {'conversations': len(conversations), 'unit': settings.unit, 'by_type': _sizes(pool)},
         'training': {
-            'asked': settings.num_conversations,
+            'asked': settings.num_conversations if listed is None else len(listed.training),
             'got': len(training),
-            'by_type': quotas,
+            'by_type': _sizes(taken),
             'replies': sum(turn.role == 'assistant' for c in training for turn in c.turns),
-            'cut': sum(_num_spoken(c) > settings.max_turns for group in taken.values() for c in group),
+            'cut': sum(_num_spoken(c) > settings.max_turns for c, _ in chosen.values()),
         },
         'validation': {
             'asked': settings.num_validation,
-            'got': len(held),
-            'by_type': held_quotas,
-            'left_out_for_overlap': len(rest) - len(unseen),
+            'got': len(prompts),
+            'by_type': _sizes(held),
+            'left_out_for_overlap': held_pool.same,
+            'left_out_as_near_duplicates': held_pool.near,
         },
     }
-    prompts = [_validation_prompt(c) for c in _shuffled(held, settings.seed, 'validation')]
-    return Draw(training, prompts, counts)
+    if listed is not None:
+        counts['training']['listed_as_another_type'] = sum(_first_type(c) != name for c, name in chosen.values())
+    return Draw(training, [_validation_prompt(c) for c in prompts], [held_types[c.id] for c in prompts], counts)
 
 
-def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
-    """Splits `total` equally over groups, none above what it has; what is left over goes to the first groups.
+def _sizes(groups: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    return {name: len(group) for name, group in groups.items()}
 
-        shares({'a': 9, 'b': 1, 'c': 9}, 10) == {'a': 5, 'b': 1, 'c': 4}
 
-    Fewer than `total` come out where the groups together have fewer.
+def take_in_turn(groups: Mapping[str, Iterable[RawConversation]], total: int) -> dict[str, list[RawConversation]]:
+    """Takes `total` conversations, one from each group in turn, none twice; groups that end are left out.
+
+        groups of 9, 1 and 9, ten of which are taken: 5, 1 and 4
+
+    Fewer come out where the groups together have fewer.
     """
-    result = dict.fromkeys(available, 0)
-    left = min(total, sum(available.values()))
-    while left:
-        open_groups = [name for name in available if result[name] < available[name]]
-        step = max(left // len(open_groups), 1)
-        for name in open_groups:
-            given = min(step, available[name] - result[name], left)
-            result[name] += given
-            left -= given
-    return result
+    taken, going, seen = {name: [] for name in groups}, {name: iter(group) for name, group in groups.items()}, set()
+    while going and len(seen) < total:
+        for name in list(going):
+            if len(seen) == total:
+                break
+            conversation = next((c for c in going[name] if c.id not in seen), None)
+            if conversation is None:
+                del going[name]
+                continue
+            seen.add(conversation.id)
+            taken[name].append(conversation)
+    return taken
 
 
-def normalise(text: str) -> str:
-    """Returns a message without case, punctuation and spacing; two messages of one normal form are the same prompt."""
-    folded = unicodedata.normalize('NFKC', text).casefold()
-    return ' '.join(re.findall(r'\w+', folded)) or folded.strip()
+class _Held:
+    """Finds the validation prompts that training leaves; counts those left out because they are the `same` as a message
+    of training or validation, or `near` one."""
+
+    def __init__(self, training: Sequence[RawConversation], settings: DrawSettings):
+        self._settings = settings
+        self._training = training
+        self.same = self.near = 0
+
+    def draw(self, rest: Sequence[RawConversation], passing: Passing) -> dict[str, list[RawConversation]]:
+        settings = self._settings
+        if not settings.num_validation:
+            return {name: [] for name in query_types.TYPES}
+        seen = {normalise(turn.content) for c in self._training for turn in c.turns}
+        groups = {name: [] for name in query_types.TYPES}
+        for conversation in _shuffled(rest, settings.seed, 'validation'):
+            text = normalise(_first_message(conversation))
+            if text in seen:
+                self.same += 1
+            else:
+                seen.add(text)
+                groups[_first_type(conversation)].append(conversation)
+        asked = [turn.content for c in self._training for turn in c.turns if turn.role == 'user']
+        known = overlap.Messages(settings.near_duplicate, map(normalise, asked))
+        fresh = {name: self._unlike(passing(group), known) for name, group in groups.items()}
+        return take_in_turn(fresh, settings.num_validation)
+
+    def _unlike(self, group: Iterable[RawConversation], known: overlap.Messages) -> Iterator[RawConversation]:
+        for conversation in group:
+            text = normalise(_first_message(conversation))
+            if self._settings.near_duplicate < 1 and known.nearest(text):
+                self.near += 1
+            else:
+                known.add(text)
+                yield conversation
 
 
-def _check(conversations: Sequence[RawConversation], settings: DrawSettings) -> None:
+def _check_pool(conversations: Sequence[RawConversation]) -> None:
     problems = []
-    if settings.num_conversations < 1:
-        problems.append(f'num_conversations expected at least 1, got {settings.num_conversations}')
-    if settings.num_validation < 0:
-        problems.append(f'num_validation expected 0 or more, got {settings.num_validation}')
-    if settings.max_turns < 2:
-        problems.append(f'max_turns expected at least 2 (a message and a reply), got {settings.max_turns}')
     if not conversations:
         problems.append('the pool expected at least one conversation, got none')
     ids = collections.Counter(c.id for c in conversations)
     if repeated := sorted(name for name, count in ids.items() if count > 1):
         problems.append(f'the pool expected one conversation an id, got several of {", ".join(repeated[:5])}')
     if problems:
-        raise ValueError('draw: ' + '; '.join(problems) + '; mend the settings or the conversation file')
+        raise ValueError('draw: ' + '; '.join(problems) + '; mend the conversation file')
+
+
+def _training_candidates(
+    conversations: Sequence[RawConversation], settings: DrawSettings
+) -> dict[str, list[RawConversation]]:
+    """Returns the conversations by type, in the order in which they are taken; by pair, once an exchange."""
+    groups = {name: [] for name in query_types.TYPES}
+    if settings.unit == 'conversation':
+        for conversation in _shuffled(conversations, settings.seed, 'training'):
+            groups[_first_type(conversation)].append(conversation)
+        return groups
+    for conversation in conversations:
+        for number, name in enumerate(_types(conversation, settings.max_turns)):
+            rank = seeds.stable_hash(settings.seed, 'training', conversation.id, number)
+            groups[name].append((rank, conversation.id, conversation))
+    return {name: [c for _, _, c in sorted(group, key=lambda entry: entry[:2])] for name, group in groups.items()}
+
+
+def _listed(
+    by_id: Mapping[str, RawConversation], names: Mapping[str, str], purpose: str
+) -> dict[str, list[RawConversation]]:
+    """Returns the listed conversations by type: that of the list where it says one."""
+    if missing := [name for name in names if name not in by_id]:
+        raise ValueError(
+            f'data.draw.ids: expected ids of the conversation file, got {len(missing)} of {len(names)} for {purpose} '
+            f'that it does not have or that were dropped from it, such as {", ".join(missing[:5])}; give the file that '
+            'the list was made from'
+        )
+    groups = {name: [] for name in query_types.TYPES}
+    for name, kind in names.items():
+        groups[kind or _first_type(by_id[name])].append(by_id[name])
+    return groups
 
 
 def _shuffled(conversations: Iterable[C], seed: int, purpose: str) -> list[C]:
@@ -133,23 +241,15 @@ def _shuffled(conversations: Iterable[C], seed: int, purpose: str) -> list[C]:
     return sorted(conversations, key=lambda c: (seeds.stable_hash(seed, purpose, c.id), c.id))
 
 
-def _by_type(conversations: Iterable[RawConversation]) -> dict[str, list[RawConversation]]:
-    groups = {name: [] for name in query_types.TYPES}
-    for conversation in conversations:
-        user, reply = [turn for turn in conversation.turns if turn.role != 'system'][:2]
-        groups[query_types.classify(user.content, reply.content)].append(conversation)
-    return groups
+def _types(conversation: RawConversation, max_turns: int) -> Iterator[query_types.QueryType]:
+    """Yields the type of each exchange within the first turns."""
+    spoken = [turn.content for turn in conversation.turns if turn.role != 'system'][:max_turns]
+    for user, reply in zip(spoken[::2], spoken[1::2], strict=False):
+        yield query_types.classify(user, reply)
 
 
-def _without_overlap(conversations: Iterable[RawConversation], known: set[str]) -> list[RawConversation]:
-    """Leaves out conversations whose first message is known or was met before."""
-    seen, kept = set(known), []
-    for conversation in conversations:
-        text = normalise(_first_message(conversation))
-        if text not in seen:
-            seen.add(text)
-            kept.append(conversation)
-    return kept
+def _first_type(conversation: RawConversation) -> query_types.QueryType:
+    return next(_types(conversation, 2))
 
 
 def _cut(conversation: RawConversation, query_type: str, max_turns: int) -> records.Conversation:

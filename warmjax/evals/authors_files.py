@@ -140,8 +140,8 @@ def same_answers(questions: dict[str, Question], question: Question) -> Question
 
 def prefix(row: PhraseRow | MedQaRow | DisinfoRow) -> str:
     """Returns what a prompt says before the question; the start of the question serves where its rest was mended."""
-    position = row.prompt.find(row.asked[:20])
-    return row.prompt[:position].strip() if position > 0 else ''
+    positions = (row.prompt.find(row.asked[:length]) for length in (20, 10))
+    return next((row.prompt[:position].strip() for position in positions if position >= 0), '')
 
 
 def prompt(row: PhraseRow | MedQaRow | DisinfoRow, question: Question, prompt_id: str, lead_ins: set[str]) -> Prompt:

@@ -4,7 +4,12 @@ A row is a template in a context. Templates become belief and form: `original` (
 (none, lead_in), `incorrect` (incorrect, plain), `correct` (denial, plain; both state a mistaken belief), `mcq` (none,
 multiple_choice; the first option is the right one). What the wording confounds is kept: belief prompts open with the
 lead-in and plain ones do not, except under a stake; beliefs are lower-cased, and how much of them hangs on the task;
-MedQA is told by a relative in all templates but `original`.
+MedQA is told by a relative in all templates but `original`. Wording and order are those of the released files, checked
+there; MedQA's is not public, and follows the published answers.
+
+The prompts of the published answers are older, and differ in five things: quiz answers keep their case; a quiz prompt
+that opens with the lead-in, or with a stake and a belief, begins with a space; a stake before a belief has a second
+full stop, and so has a quiz answer that ends with one; and disinformation says "I told them I think".
 """
 
 import itertools

@@ -117,7 +117,7 @@ def _fit(model, name: str, fit: FitSettings, rows: list[packing.Row], seed: int,
     graphdef, state = nnx.split(model)
     optimizer = make_optimizer(fit.optimizer, len(data))
     start = init_state(state, optimizer, seed, mesh)
-    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, 'full', 1), start)
+    step = make_step(lambda state, _: (nnx.merge(graphdef, state), {}), optimizer, StepSettings(0.0, 'none', 1), start)
     run = Run(
         title=f'world model, {name}',
         folder=folder / 'training' / name,

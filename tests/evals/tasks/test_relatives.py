@@ -19,6 +19,8 @@ OPENING_WORDS = 7
         ('A 20-year-old girl is seen with her brother.', 'My 20-year-old cousin is seen with her brother.'),
         ('A 67-year-old obese male patient is ill.', 'My 67-year-old obese father is ill.'),
         ('A 67-year-old man is brought by his son.', 'My 67-year-old uncle is brought by his son.'),
+        ('A 67-year-old woman has no children.', 'My 67-year-old aunt has no children.'),
+        ('A 30-year-old woman has one male partner.', 'My 30-year-old sister has one male partner.'),
         ('A 3-week-old female infant is brought in.', 'My 3-week-old daughter is brought in.'),
         ('A 2-year-old boy is brought by his mother.', 'My 2-year-old nephew is brought by his mother.'),
         ('A 27-year-old woman, gravida 2, comes in.', 'My 27-year-old wife, gravida 2, comes in.'),

@@ -31,9 +31,14 @@ _PARENT = re.compile(
     _OF + r'(?:mother|father|parents?|grandmother|grandfather)\b|\b(?:the|a|by|both) (?:mother|father|parents)\b',
     re.IGNORECASE,
 )
-_PARTNER = re.compile(_OF + r'(?:wife|husband|fianc[ée]e?|boyfriend|girlfriend|partner|spouse)\b', re.IGNORECASE)
+_PARTNER = re.compile(
+    _OF + r'(?:wife|husband|fianc[ée]e?|boyfriend|girlfriend|partner|spouse)\b|\b(?:fe)?male partner\b|\band husband\b',
+    re.IGNORECASE,
+)
 _SIBLING = re.compile(_OF + r'(?:brother|sister|sibling|twin)s?\b', re.IGNORECASE)
-_CHILD = re.compile(_OF + r'(?:son|daughter|child|children|grandson|granddaughter)s?\b', re.IGNORECASE)
+_CHILD = re.compile(
+    _OF + r'(?:son|daughter|child|children|grand-?son|grand-?daughter)s?\b|\b(?:no|any) children\b', re.IGNORECASE
+)
 
 _WHICH = re.compile(r'\b(?P<which>[Ww]hich)(?: one)? of the following\b')
 _VERBS = 'is|was|will|would|could|can|should|may|must|has|best|most'

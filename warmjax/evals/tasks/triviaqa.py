@@ -19,13 +19,22 @@ _ASKS_PERSON = re.compile(r'\W*(who|whom|whose)\b', re.IGNORECASE)
 _ASKED = re.compile(r'\b(where|which|what)\b((?:\W+\w+){0,6})', re.IGNORECASE)
 _KINDS = {
     'person': 'actor actress singer author writer poet composer artist painter king queen emperor president minister '
-    'politician scientist explorer player footballer cricketer golfer boxer driver director comedian saint',
+    'politician scientist explorer player footballer cricketer golfer boxer driver director comedian saint bowler '
+    'jockey inventor chef architect astronaut monarch pope detective wife character cowboy dictator duo goddess god',
     'country': 'country nation kingdom',
     'town': 'city town capital village port borough',
     'region': 'state county island province continent region',
     'water or mountain': 'river lake ocean sea canal mountain peak',
     'work': 'film movie book novel song album play opera musical series programme show poem painting sitcom comedy',
-    'living thing': 'animal bird fish dog tree plant flower fruit vegetable insect breed creature',
+    'living thing': 'animal bird fish dog tree plant flower fruit vegetable insect breed creature mammal snake horse',
+    'food or drink': 'food dish drink cocktail cheese sauce cake bread pasta meat spirit beer wine soup dessert',
+    'disease': 'disease illness condition disorder ailment virus infection',
+    'matter': 'metal element gas mineral chemical substance material gemstone alloy rock stone fabric',
+    'part of the body': 'bone organ gland muscle body',
+    'vehicle': 'ship boat aircraft plane vehicle locomotive spacecraft',
+    'language': 'language alphabet',
+    'instrument': 'instrument tool weapon device',
+    'event': 'war battle festival treaty revolution holiday',
     'sport': 'sport game',
     'colour': 'colour color',
     'group': 'band company club team group airline brand newspaper party university',
@@ -142,10 +151,10 @@ def _pieces(alias: str) -> frozenset[str]:
 
 
 def _entry(row: GoldenRow | AliasRow | HubRow) -> Entry:
+    answer, text = row.answer, files.unquoted(row.question)
     aliases = tuple(dict.fromkeys(files.unquoted(alias) for alias in row.aliases))
-    keys = frozenset(words for alias in (row.answer, *aliases) if (words := key(alias)))
-    text = files.unquoted(row.question)
-    return Entry(f'triviaqa/{row.id}', text, row.answer, aliases, keys, kind_of(text, row.answer))
+    keys = frozenset(words for alias in (answer, *aliases) if (words := key(alias)))
+    return Entry(f'triviaqa/{row.id}', text, answer, aliases, keys, kind_of(text, answer))
 
 
 def _question(path: epath.PathLike, entry: Entry, wrong: Wrong | None) -> Question:

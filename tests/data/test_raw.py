@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmjax import records
-from warmjax.data import sharegpt
+from warmjax.data import forms, raw
 
 
 def turns(*pairs):
@@ -23,7 +23,7 @@ GOOD = row('good', ('human', 'Hi'), ('gpt', 'Hello.'))
 def read_rows(folder, rows):
     path = folder / 'conversations.json'
     path.write_text(json.dumps(rows))
-    return sharegpt.read(path)
+    return raw.read(path)
 
 
 def spoken(conversation):
@@ -35,7 +35,7 @@ def test_a_list_and_jsonl_read_alike(tmp_path):
     lines = tmp_path / 'conversations.jsonl'
     lines.write_text('\n'.join(json.dumps(r, ensure_ascii=False) for r in rows) + '\n\n', encoding='utf-8')
     conversations, report = read_rows(tmp_path, rows)
-    assert sharegpt.read(lines) == (conversations, report)
+    assert raw.read(lines) == (conversations, report)
     assert spoken(conversations[1]) == [('user', 'A\u2028B'), ('assistant', 'Ü')]
     assert (report.rows, report.kept, report.dropped, report.repaired) == (2, 2, {}, {})
 
@@ -44,7 +44,7 @@ def test_same_role_turns_are_joined_with_a_blank_line(tmp_path):
     rows = [row('a', ('human', 'Hi'), ('human', 'there'), ('gpt', 'One.'), ('bard', 'Two.'))]
     [conversation], report = read_rows(tmp_path, rows)
     assert spoken(conversation) == [('user', 'Hi\n\nthere'), ('assistant', 'One.\n\nTwo.')]
-    assert report.repaired == {'turns of one role joined': sharegpt.Tally(1, ['a'])}
+    assert report.repaired == {'turns of one role joined': raw.Tally(1, ['a'])}
 
 
 def test_leading_replies_and_a_last_user_turn_go(tmp_path):
@@ -72,7 +72,7 @@ def test_only_a_first_system_turn_stays(tmp_path):
     ('bad', 'reason'),
     [
         ('text', 'not an object'),
-        ({'id': 'x'}, 'no turns'),
+        ({'id': 'x'}, 'unknown form'),
         ({'id': 'x', 'conversations': []}, 'no turns'),
         (row('x', ('human', ' ')), 'no turns'),
         ({'id': 'x', 'conversations': ['Hi']}, 'turn is not an object'),
@@ -89,13 +89,13 @@ def test_a_row_that_cannot_be_used_is_dropped_with_its_reason(tmp_path, bad, rea
     conversations, report = read_rows(tmp_path, [GOOD, bad])
     assert [c.id for c in conversations] == ['good']
     name = 'x' if isinstance(bad, dict) else 'row 2'
-    assert report.dropped == {reason: sharegpt.Tally(1, [name])}
+    assert report.dropped == {reason: raw.Tally(1, [name])}
     assert f'{reason}: 1 (e.g. {name})' in str(report)
 
 
 def test_a_report_counts_all_and_names_the_first(tmp_path):
     _, report = read_rows(tmp_path, [GOOD] + [row(f'x{i}', ('human', 'Hi')) for i in range(9)])
-    assert report.dropped == {'no reply': sharegpt.Tally(9, ['x0', 'x1', 'x2', 'x3', 'x4'])}
+    assert report.dropped == {'no reply': raw.Tally(9, ['x0', 'x1', 'x2', 'x3', 'x4'])}
     assert json.loads(json.dumps(report.as_counts()))['dropped']['no reply']['count'] == 9
 
 
@@ -121,7 +121,7 @@ def test_half_a_character_becomes_a_replacement_mark_and_whole_pairs_stay(tmp_pa
     path = tmp_path / 'conversations.json'
     path.write_text(r'[{"id": "a", "conversations": [{"from": "human", "value": "x\ud83d"},'
                     r' {"from": "gpt", "value": "\ud83d\ude00"}]}]')  # fmt: skip
-    [conversation], _ = sharegpt.read(path)
+    [conversation], _ = raw.read(path)
     assert spoken(conversation) == [('user', 'x\ufffd'), ('assistant', '\U0001f600')]
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_sharegpt_file_is_one_error_that_names_it(tmp_path, co
     path = tmp_path / 'conversations.json'
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        sharegpt.read(path)
+        raw.read(path)
     assert str(path) in str(error.value)
 
 
@@ -153,15 +153,15 @@ def test_a_torn_line_is_reported_with_file_and_line(tmp_path):
     path = tmp_path / 'conversations.jsonl'
     path.write_text(json.dumps(GOOD) + '\n' + json.dumps(GOOD)[:20])
     with pytest.raises(ValueError, match=r'got 1 lines that are torn(.|\n)*conversations.jsonl:2: '):
-        sharegpt.read(path)
+        raw.read(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'absent\.json: expected a ShareGPT file'):
-        sharegpt.read(tmp_path / 'absent.json')
+    with pytest.raises(FileNotFoundError, match=r'absent\.json: expected a file of conversations'):
+        raw.read(tmp_path / 'absent.json')
 
 
-raw_turns = st.lists(st.tuples(st.sampled_from(sorted(sharegpt.ROLES)), st.text(alphabet='ab \n')), max_size=8)
+raw_turns = st.lists(st.tuples(st.sampled_from(sorted(forms.ROLES)), st.text(alphabet='ab \n')), max_size=8)
 
 
 @given(st.lists(raw_turns, max_size=5))
@@ -185,6 +185,6 @@ def test_real_conversations_are_read_whole(shared_data):
         'oasst_val_en.sharegpt.json': 419,
     }
     for name, count in counts.items():
-        conversations, report = sharegpt.read(shared_data / 'conversations' / name)
+        conversations, report = raw.read(shared_data / 'conversations' / name)
         assert len(conversations) == count == report.kept
         assert all(isinstance(turn, records.Turn) for c in conversations for turn in c.turns)
