@@ -120,6 +120,7 @@ class Decoder(nnx.Module):
         self.embed_tokens = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, 0.02)
         self.layers = Layers(spec, dtype, rngs)
         self.norm = ly.RMSNorm((spec.width,), (None,), spec.norm_eps, dtype)
+        self.head_axes = 'VD'
         if not spec.tied:
             stddev = spec.width**-0.5
             self.lm_head = ly.param(rngs, (spec.vocab_size, spec.width), ('vocab', 'embed'), dtype, stddev)
@@ -182,10 +183,8 @@ class Decoder(nnx.Module):
         """Applies the output head, or the one given, which `head` returned; logits are float32."""
         if head is not None:
             return jnp.einsum('...D,VD->...V', x, head, preferred_element_type=jnp.float32)
-        if hasattr(self, 'head_stripes'):
-            return self.head_stripes(x, jnp.float32)
         head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum('...D,VD->...V', x, head[...], preferred_element_type=jnp.float32)
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -215,16 +214,14 @@ def unrolls_steps(mesh: Mesh) -> bool:
 def unroll_layers(model: nnx.Module, adapters: StackedAdapters) -> tuple[nnx.Module, tuple]:
     """Returns a model whose layers are modules of their own, and adapters layer by layer.
 
-    Kernels and head are cut into stripes, which is faster on CPU where a product has few rows.
+    Kernels and head are turned to [in, out], which is faster on CPU where a product has few rows.
     """
     model = jax.tree.map(lambda x: x, model)
     stack = model.layers
     indices = range(jax.tree.leaves(stack)[0].shape[0])
-    model.layers = nnx.List([_cut(_layer(stack, i)) for i in indices])
-    if isinstance(model, Decoder):
-        model.head_stripes = ly.Stripes((model.embed_tokens if model.spec.tied else model.lm_head)[...])
-        if not model.spec.tied:
-            del model.lm_head
+    model.layers = nnx.List([_turned(_layer(stack, i)) for i in indices])
+    if hasattr(model, 'lm_head'):
+        model.lm_head, model.head_axes = model.lm_head.replace(model.lm_head[...].T), 'DV'
     return model, tuple(_layer(dict(adapters), i) for i in indices)
 
 
@@ -247,10 +244,10 @@ def _layer(tree, index: int):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _cut(layer: nnx.Module) -> nnx.Module:
-    for _, module in list(nnx.iter_modules(layer)):
+def _turned(layer: nnx.Module) -> nnx.Module:
+    for _, module in nnx.iter_modules(layer):
         if isinstance(module, ly.Linear):
-            module.cut()
+            module.turn()
     return layer
 
 

@@ -21,9 +21,6 @@ Adapter = Mapping[str, Array]
 adapters lie side by side along R, `mask` [B, R] says which columns are a row's own."""
 
 
-_STRIPE, _MOST_STRIPES = 64, 128
-
-
 @dataclasses.dataclass(frozen=True)
 class Dropout:
     """Dropout on the input of adapters. `key` is this layer's; linear maps that share an input share its dropout.
@@ -70,6 +67,7 @@ class Linear(nnx.Module):
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
+        self.kernel_axes = 'OI'
         # Drawn [in, out]: a seed gives the model that it gave before kernels lay the other way.
         drawn = param(rngs, (layers, *dims), ('layers', *axes), dtype, dims[0] ** -0.5)
         self.kernel = nnx.Param(drawn[...].swapaxes(1, 2), logical_axes=('layers', *axes[::-1]))
@@ -77,33 +75,13 @@ class Linear(nnx.Module):
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
     def __call__(self, x: Float[Array, '... I']) -> Float[Array, '... O']:
-        if hasattr(self, 'stripes'):
-            y = self.stripes(x, x.dtype)
-        else:
-            y = jnp.einsum('...I,OI->...O', x, self.kernel[...])
+        y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
         return y + self.bias[...] if hasattr(self, 'bias') else y
 
-    def cut(self) -> None:
-        """Cuts the kernel of a single layer into stripes."""
-        self.stripes = Stripes(self.kernel[...])
-        del self.kernel
-
-
-class Stripes(nnx.Module):
-    """A kernel cut along its outputs into pieces [in, 64], or up to 128 wider ones, for products with few rows on CPU.
-
-    XLA's CPU backend copies all of a kernel before it multiplies; a piece stays in a core's cache while it does, and
-    pieces are computed side by side. A step of 16 rows is about twice as fast.
-    """
-
-    def __init__(self, kernel: Float[Array, 'O I']):
-        size = max(_STRIPE, -(-kernel.shape[0] // (_STRIPE * _MOST_STRIPES)) * _STRIPE)
-        self.parts = nnx.List([nnx.Param(kernel[i : i + size].T) for i in range(0, kernel.shape[0], size)])
-
-    def __call__(self, x: Float[Array, '... I'], dtype) -> Float[Array, '... O']:
-        """Returns x W in `dtype`."""
-        parts = [jnp.einsum('...I,IO->...O', x, part[...], preferred_element_type=dtype) for part in self.parts]
-        return jnp.concatenate(parts, axis=-1)
+    def turn(self) -> None:
+        """Turns the kernel of a single layer from [out, in] to [in, out]."""
+        self.kernel = self.kernel.replace(self.kernel[...].T)
+        self.kernel_axes = 'IO'
 
 
 def project(
