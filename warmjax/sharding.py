@@ -67,24 +67,6 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def make_replica_mesh(settings: MeshSettings) -> Mesh:
-    """Builds the mesh on which this process answers prompts: of its own devices, or one with all processes.
-
-    Its own, where a copy of the model has room on them: processes then share out the prompts. A model that is cut over
-    more devices than a process has (fsdp x tensor) lies on the devices of all processes, which answer together.
-
-    Raises:
-        ValueError: the sizes do not multiply to the number of devices.
-    """
-    local = jax.local_devices()
-    return make_mesh(settings, local if settings.fsdp * settings.tensor <= len(local) else jax.devices())
-
-
-def is_shared(mesh: Mesh) -> bool:
-    """Tells whether a mesh has devices of other processes."""
-    return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
-
-
 def partition(axes: Sequence[str | None]) -> PartitionSpec:
     """Translates logical axes into a PartitionSpec.
 

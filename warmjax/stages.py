@@ -175,7 +175,8 @@ def _find_leakage(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    mesh = sharding.make_replica_mesh(setup.mesh)
+    # Every process has the whole model on its own devices, and a share of the prompts.
+    mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)
@@ -300,7 +301,8 @@ def read_questions(workdir: Path) -> list[Question]:
 
 def _load(setup: Experiment, mesh: jax.sharding.Mesh):
     folder = hf_files.locate(setup.model.checkpoint)
-    return hf_load.load(folder, experiment.DTYPES[setup.model.dtype], mesh), chat.load(folder, setup.model.date)
+    model = hf_load.load_quantized(folder, experiment.DTYPES[setup.model.dtype], setup.model.quantization, mesh)
+    return model, chat.load(folder, setup.model.date)
 
 
 def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:

@@ -141,16 +141,12 @@ def test_real_weights_tell_the_published_story(shared_data):
     assert text.strip() == expected.strip()[: len(text.strip())] and len(text) > 400
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
-@pytest.mark.parametrize('unroll', [False, True], ids=['scanned', 'unrolled'])
-def test_smaller_cache_hardly_changes_likelihoods(model, dtype, unroll, monkeypatch):
-    """Scores of the same greedy tokens, as long as they are the same, with beginnings shared and not."""
-    monkeypatch.setattr(decoder, 'unrolls_steps', lambda *_: unroll)
-    scored = dataclasses.replace(SMALL, logprobs=3, cache_lengths=(20,))
+def test_bfloat16_cache_is_half_as_large_and_hardly_changes_likelihoods(model):
+    """Scores of the same greedy tokens, as long as they are the same."""
+    scored = dataclasses.replace(SMALL, logprobs=3)
     requests = make_requests(6, sampling=GREEDY)
-    requests += [dataclasses.replace(r, id=f'p{i}', prefix=4) for i, r in enumerate(requests) if len(r.tokens) > 4]
     found = []
-    for settings in (scored, dataclasses.replace(scored, cache_dtype=dtype)):
+    for settings in (scored, dataclasses.replace(scored, cache_dtype='bfloat16')):
         engine = make_engine(model, settings)
         found.append({t.request.id: t for ended in engine.run(requests) for t in ended})
     pairs = [
@@ -161,7 +157,7 @@ def test_smaller_cache_hardly_changes_likelihoods(model, dtype, unroll, monkeypa
         if s == t
     ]
     first, second = np.array(pairs).T
-    assert len(pairs) > 20 and 0 < np.abs(first - second).max() < 0.1
+    assert len(pairs) > 20 and 0 < np.abs(first - second).max() < 0.05
 
 
 def test_scores_are_log_softmax_of_the_twins_logits(model):

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 
-import conftest
 import jax.numpy as jnp
 import pytest
 import tiny_llama
@@ -116,23 +115,6 @@ def test_what_is_missing_is_answered_as_if_nothing_had_been_lost(model, jobs, ro
     assert got == rows and counts == {'generations': 30}
 
 
-MANY = 8
-"""Samples of a run that lasts long enough to be killed."""
-
-
-def test_killed_at_random_moments_it_ends_with_the_same_lines(model, jobs, tmp_path):
-    """WARMJAX_KILLS says how often (20 take about a minute)."""
-    times = os.environ.get('WARMJAX_KILLS', '4')
-    whole, path = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
-    answer(model, jobs, whole, MANY)
-    command = [sys.executable, str(ROOT / 'tests' / 'evals' / 'killed_runner.py'), str(jobs[1].adapter.parent)]
-    environment = os.environ | {'XLA_FLAGS': conftest.QUICK_TO_COMPILE}
-    done = subprocess.run([*command, str(path), times, '0'], env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= int(times) / 2
-    assert sorted(path.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
-
-
 def test_finished_log_is_left_as_it_is(model, jobs, rows, tmp_path):
     path = tmp_path / 'generations.jsonl'
     path.write_text(''.join(records.to_json(row) + '\n' for row in rows))
@@ -169,41 +151,34 @@ def test_passes_hold_no_more_adapters_than_allowed_and_every_job_once():
 
 WORKER = """
 import sys
-port, process, root, folder, path, share = sys.argv[1:]
+port, process, root, folder, path = sys.argv[1:]
 sys.path[:0] = [f'{root}/tests', f'{root}/tests/evals']
 import jax
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
-assert len(jax.local_devices()) == 4
 from etils import epath
 import test_runner, tiny_training
-from warmjax.sharding import MeshSettings, make_replica_mesh
-# A share of the prompts on each process's own devices, or all prompts on one mesh whose heads lie on both processes.
-sizes = MeshSettings(2, 2, 1) if share == 'own' else MeshSettings(1, 4, 2)
-mesh = make_replica_mesh(sizes)
-assert mesh.size == (4 if share == 'own' else 8)
+from warmjax import sharding
+mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1), jax.local_devices())
 jobs = test_runner.make_jobs(epath.Path(folder))
-_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, settings=test_runner.EIGHT, mesh=mesh)
+_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, mesh=mesh)
 assert counts == {'generations': 30}, counts
 """
-EIGHT = dataclasses.replace(SETTINGS, engine=dataclasses.replace(SETTINGS.engine, slots=8, prefill_batch=8))
 
 
-@pytest.mark.parametrize('share', ['own', 'joint'])
 @pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
-def test_two_processes_of_four_devices_give_the_rows_of_one(rows, jobs, tmp_path, share):
+def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs, tmp_path):
     """One row is there before, in a part that a run of other processes left."""
     path = tmp_path / 'generations.jsonl'
     (tmp_path / 'generations.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
-    flags = f'{conftest.QUICK_TO_COMPILE} --xla_force_host_platform_device_count=4'
-    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags}
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
     folder = jobs[1].adapter.parent
     workers = [
         subprocess.Popen(
-            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path), share],
+            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path)],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -211,7 +186,7 @@ def test_two_processes_of_four_devices_give_the_rows_of_one(rows, jobs, tmp_path
         for i in range(2)
     ]
     try:
-        errors = [worker.communicate(timeout=240)[1] for worker in workers]
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

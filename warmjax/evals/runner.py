@@ -15,7 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from warmjax import progress, records, runs, sharding
+from warmjax import progress, records, runs
 from warmjax.data.chat import ChatTokenizer
 from warmjax.decode.engine import Engine, EngineSettings
 from warmjax.decode.requests import Completion, Request, Sampling
@@ -86,16 +86,14 @@ class Runner:
     def run(self, jobs: Sequence[Job], path: epath.PathLike) -> dict[str, int]:
         """Generates what the log does not hold yet; returns how many rows it holds then, and prompts dropped or cut.
 
-        Of several processes, each with a mesh of its own devices, each takes its share and appends to a part of its
-        own; the first one joins the parts once all are done. On a mesh of all processes they compute all prompts
-        together, and the first one appends.
+        Of several processes, each takes its share and appends to a part of its own; the first one
+        joins the parts once all are done. `mesh` is then one of the process's own devices.
 
         Raises:
             ValueError: a row of the log is damaged, or a prompt does not fit the buckets.
         """
         path = epath.Path(path)
         index, count = jax.process_index(), jax.process_count()
-        is_shared = sharding.is_shared(self.mesh)
         done = set().union(*(_rows(file) for file in (path, *parts(path))))
         log = runs.RowLog(path if count == 1 and not parts(path) else path.parent / f'{path.name}.part{index}')
         total = sum(len(job.prompts) for job in jobs) * self.samples
@@ -108,11 +106,9 @@ class Runner:
                 unfit.update(counts)
                 expected |= {self._key(asked[request.id]) for request in requests}
                 # Cut before the done ones are left out: processes may see different ones, if one begins to write.
-                share = requests if is_shared else requests[index::count]
-                mine = [request for request in share if self._key(asked[request.id]) not in done]
+                mine = [request for request in requests[index::count] if self._key(asked[request.id]) not in done]
                 for rows in self._answers(group, asked, mine):
-                    if index == 0 or not is_shared:
-                        log.append([records.to_json(row) for row in rows])
+                    log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}')
         log.close()
         _wait('generated')
