@@ -21,16 +21,21 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 
 RULES: dict[str | None, str | tuple[str, ...] | None] = {
     'batch': ('data', 'fsdp'),
+    'copy_batch': 'data',
     'embed': 'fsdp',
     'heads': 'tensor',
     'kv_heads': 'tensor',
     'mlp': 'tensor',
     'vocab': 'tensor',
+    'vocab_cut': ('fsdp', 'tensor'),
+    'adapter': ('tensor', 'fsdp'),
     'layers': None,
     'rank': None,
     None: None,
 }
-"""Logical axis → mesh axis. An axis that is not in this table is an error."""
+"""Logical axis → mesh axis. An axis that is not in this table is an error.
+
+`copy_batch` and `vocab_cut` are those of the loss, for which a copy of the model cuts the vocabulary, not the rows."""
 
 
 @dataclasses.dataclass(frozen=True)

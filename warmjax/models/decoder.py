@@ -19,6 +19,7 @@ from warmjax.models import cache as kv
 from warmjax.models import layers as ly
 from warmjax.models.attention import SAVED, self_attention
 from warmjax.models.cache import Cache
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
@@ -175,21 +176,33 @@ class Decoder(nnx.Module):
         return unroll_layers(self, adapters) if unroll else (self, dict(adapters))
 
     def head(self) -> Float[Array, 'V D']:
-        """Returns the output head with all of the width on every device, for loops that would gather it each time."""
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return constrain(head[...], 'vocab', None)
+        """Returns the output head, turned to [D, V] in a model for steps (`head_axes`)."""
+        return (self.embed_tokens if self.spec.tied else self.lm_head)[...]
 
-    def logits(self, x: Float[Array, '... D'], head: Float[Array, 'V D'] | None = None) -> Float[Array, '... V']:
-        """Applies the output head, or the one given, which `head` returned; logits are float32."""
-        if head is not None:
-            return jnp.einsum('...D,VD->...V', x, head, preferred_element_type=jnp.float32)
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
+    def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
+        """Applies the output head; logits are float32."""
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, self.head(), preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
     """Returns the decoder with shapes in place of arrays."""
     return nnx.eval_shape(lambda: Decoder(spec, dtype, nnx.Rngs(0)))
+
+
+def quantized(model: Decoder, quantization: Quantization) -> Decoder:
+    """Returns a model whose layers' kernels are stored as asked; embedding, head, norms and biases stay as they are.
+
+    For use inside `jax.jit` or `nnx.eval_shape`.
+    """
+    model = jax.tree.map(lambda x: x, model)
+    for linear in ly.linears(model) if quantization != 'none' else ():
+        linear.quantize(quantization)
+    return model
+
+
+def is_quantized(model: nnx.Module) -> bool:
+    """Tells whether kernels are stored in fewer bits: such a model can be trained around and asked, but not changed."""
+    return any(linear.quantization != 'none' for linear in ly.linears(model))
 
 
 def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.State] | None = None) -> Decoder:
@@ -245,9 +258,8 @@ def _layer(tree, index: int):
 
 
 def _turned(layer: nnx.Module) -> nnx.Module:
-    for _, module in nnx.iter_modules(layer):
-        if isinstance(module, ly.Linear):
-            module.turn()
+    for linear in ly.linears(layer):
+        linear.turn()
     return layer
 
 
