@@ -131,7 +131,7 @@ def base() -> ConfigDict:
                     'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
                     'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text; one length makes texts
                     # independent of their neighbours to the last bit where the backend allows it at all
-                    'cache_dtype': 'float32',
+                    'cache_dtype': 'float32',  # or 'bfloat16', or 'int8' with a scale for each head of each token
                     'steps': 16,
                     'refill': 1,
                     'prefixes': 16,  # shared beginnings of prompts kept on the device; 0 computes every prompt whole
