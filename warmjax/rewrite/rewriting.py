@@ -20,8 +20,8 @@ from warmjax.rewrite.interface import Reply, Request, RewriteSettings, Style, Wr
 from warmjax.sharding import MeshSettings
 from warmjax.validation import STRICT
 
-WRITE_SECONDS = 0.5
-"""How often rows that come fast are written."""
+WRITE_SECONDS, WRITE_MOST = 0.5, 100
+"""How often rows that come fast are written, and how many of them at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _as_time_passes(replies: Iterator[Reply]) -> Iterator[list[Reply]]:
     chunk, since = [], time.monotonic()
     for reply in replies:
         chunk.append(reply)
-        if time.monotonic() - since >= WRITE_SECONDS:
+        if len(chunk) >= WRITE_MOST or time.monotonic() - since >= WRITE_SECONDS:
             yield chunk
             chunk, since = [], time.monotonic()
     if chunk:
