@@ -28,16 +28,18 @@ from warmjax.rewrite import interface, rewriting
 
 PACKAGES = ('openai', 'aiohttp', 'uvloop')
 VOCABULARY = words.listed('the a river house stands by old stone where people of this town meet and talk about things')
-WORDS_A_REPLY = 150
 
 
-def conversations(count: int) -> list[records.Conversation]:
-    """Makes conversations of one reply each, about as long as those of the study."""
+def conversations(count: int, message_words: int = 40, reply_words: int = 150) -> list[records.Conversation]:
+    """Makes conversations of one reply each, by default about as long as those of the study."""
     made = []
     for i in range(count):
         rng = seeds.rng('rewrite', i)
-        reply = ' '.join(rng.choices(VOCABULARY, k=WORDS_A_REPLY)) + f' {i}.'
-        turns = (records.Turn('user', ' '.join(rng.choices(VOCABULARY, k=40))), records.Turn('assistant', reply))
+        reply = ' '.join(rng.choices(VOCABULARY, k=reply_words)) + f' {i}.'
+        turns = (
+            records.Turn('user', ' '.join(rng.choices(VOCABULARY, k=message_words))),
+            records.Turn('assistant', reply),
+        )
         made.append(records.Conversation(f'c{i}', 'other', turns))
     return made
 
