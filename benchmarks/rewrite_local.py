@@ -23,7 +23,7 @@ from warmjax.rewrite import interface, local
 
 PACKAGES = ('jax', 'flax', 'numpy', 'transformers')
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
-ENGINE = {'slots': 32, 'buckets': [512], 'cache_lengths': [640], 'cache_dtype': 'float32', 'steps': 8}
+ENGINE = {'slots': 32, 'buckets': [256, 320], 'cache_lengths': [384], 'cache_dtype': 'float32', 'steps': 8}
 
 
 def make_writer(source: str, folder: pathlib.Path, new: int) -> local.LocalWriter:
@@ -62,7 +62,7 @@ def main() -> None:
         ]
         ways = {
             'engine': lambda: sum(len(ended) for ended in writer.engine.run(ready)),
-            'writer': lambda: sum(bool(reply.text) for reply in writer.rewrite(asked)),
+            'writer': lambda: sum(not reply.problem.startswith('does not fit') for reply in writer.rewrite(asked)),
         }
         seconds = {name: [] for name in ways}
         for counted in (False,) + (True,) * given.rounds:
