@@ -25,6 +25,7 @@ _REFUSAL = re.compile(
     rf'{_UNABLE} {_TO_HELP}'
     rf'|{_UNABLE}[.!]?$'
     r"|i(?:'m| am) sorry,? but i (?:cannot|can't|am not able|'m not able)"
+    r"|i(?:'m| am) (?:really |so |very )?sorry (?:for not being|about not being|that i(?:'m| am) not) able to"
     r'|i (?:must|have to|will have to|need to) (?:decline|refuse|abstain)'
     r'|i (?:must|have to) remain (?:neutral|impartial)'
     r"|i (?:do not|don't) (?:have (?:personal )?(?:opinions|beliefs|feelings)|feel comfortable \w+ing)"
