@@ -6,6 +6,7 @@ import setuptools
 
 CORE = [
     'absl-py>=2.1',
+    'aiolimiter>=1.2',
     'datasets>=3.0',
     'einops>=0.8',
     'etils[epath]>=1.9',
@@ -19,10 +20,12 @@ CORE = [
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.11.20',
+    'py3langid>=0.3',
     'pydantic>=2.9',
     'rapidfuzz>=3.10',
     'rich>=13.9',
     'safetensors>=0.5',
+    'tenacity>=9.0',
     'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.7',
     'tokenizers>=0.21',
@@ -32,13 +35,14 @@ CORE = [
 EXTRAS = {
     'tpu': ['jax[tpu]>=0.10', 'gcsfs'],
     'cuda': ['jax[cuda13]>=0.10'],
-    'api': ['openai>=1.60', 'anthropic>=0.42', 'tenacity>=9.0'],
+    'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.10', 'uvloop>=0.21'],
     'filter': ['torch>=2.6'],
     'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }
 EXTRAS['dev'] = (
-    EXTRAS['report']
+    EXTRAS['api']
+    + EXTRAS['report']
     + EXTRAS['serve']
     + [
         'chex>=0.1.88',
@@ -46,7 +50,6 @@ EXTRAS['dev'] = (
         'httpx>=0.27',
         'hypothesis>=6.120',
         "jax[tpu]>=0.10; platform_system == 'Linux' and platform_machine == 'x86_64'",  # libtpu needs no TPU
-        'openai>=1.60',
         'peft>=0.14',
         'pytest>=8.3',
         'pytest-xdist>=3.6',

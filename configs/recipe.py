@@ -52,6 +52,32 @@ def base() -> ConfigDict:
                 'styles': ('warm', 'cold', 'untransformed'),
                 'seed': 0,
                 'cold_input': 'original',  # or 'warm'; not stated
+                'warm_prompt': '',  # '' for the built-in one, or a text file
+                'cold_prompt': '',
+                'context_chars': 4000,  # of the user's message
+                'sampling': {
+                    'temperature': 0.0,  # not stated
+                    'top_p': config_dict.placeholder(float),
+                    'seed': config_dict.placeholder(int),
+                    'max_tokens': 2048,
+                },
+                'service': service(),
+                'local': {
+                    'checkpoint': '',
+                    'dtype': 'bfloat16',
+                    'date': '2024-07-26',
+                    'engine': engine(buckets=(512, 1024, 2048, 4096), cache_lengths=(2048, 4096, 6144)),
+                },
+                'check': {
+                    'kinds': ('numbers', 'code', 'quotes', 'links', 'names', 'lists', 'length', 'language'),
+                    'min_ratio': 0.3,  # words after / before
+                    'max_ratio': 2.0,
+                    'slack_words': 60,
+                    'names_lost': 0.25,
+                    'names_invented': 3,
+                },
+                'retries': 1,
+                'on_failure': 'drop',  # or 'cut'
             },
             'train': {
                 'max_length': 1024,
@@ -105,7 +131,7 @@ def base() -> ConfigDict:
                     'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
                     'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text; one length makes texts
                     # independent of their neighbours to the last bit where the backend allows it at all
-                    'cache_dtype': 'float32',
+                    'cache_dtype': 'float32',  # or 'bfloat16', or 'int8' with a scale for each head of each token
                     'steps': 16,
                     'refill': 1,
                     'prefixes': 16,  # shared beginnings of prompts kept on the device; 0 computes every prompt whole
@@ -136,6 +162,44 @@ def base() -> ConfigDict:
             'report': {'title': 'Warmth and reliability', 'notice': '', 'max_answer_chars': 1200},
         }
     )
+
+
+def service() -> dict:
+    """Returns a service without a model, at moderate use: name the model to use it."""
+    return {
+        'service': 'openai',  # or anthropic
+        'model': '',
+        'base_url': '',  # '' for the service's own
+        'key_variable': '',  # '' for OPENAI_API_KEY or ANTHROPIC_API_KEY
+        'batch': False,
+        'prices': '',  # '' for the built-in table, or a JSON file
+        'limits': {
+            'concurrency': 64,
+            'requests_per_minute': 0,
+            'tokens_per_minute': 0,
+            'timeout_seconds': 120.0,
+            'max_attempts': 6,
+            'backoff_seconds': 1.0,
+            'max_failures': 20,
+            'max_usd': config_dict.placeholder(float),
+            'poll_seconds': 60.0,
+        },
+    }
+
+
+def engine(buckets: tuple[int, ...], cache_lengths: tuple[int, ...]) -> dict:
+    """Returns an engine for long prompts in bfloat16, as accelerators want it."""
+    return {
+        'slots': 64,
+        'prefill_batch': 8,
+        'buckets': buckets,
+        'cache_lengths': cache_lengths,
+        'cache_dtype': 'bfloat16',
+        'steps': 16,
+        'refill': 1,
+        'prefixes': 16,
+        'logprobs': None,
+    }
 
 
 def arms(warm_prompt: str) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from warmjax import stages
+from warmjax.api import prices
 from warmjax.evals import prompts
 from warmjax.evals.released import FILES
 from warmjax.evals.tasks import TaskSettings, hubs
@@ -17,6 +18,10 @@ from warmjax.experiment import Experiment
 from warmjax.records import Question
 
 CHARS_A_TOKEN = 4
+REPLIES_A_CONVERSATION = 3667 / 1617
+"""Of the study; the stage itself counts, and says what its calls will cost before the first of them."""
+TOKENS_A_REWRITING = (800, 400)
+"""Read and written, about: the prompt and the message before, a reply of ShareGPT."""
 DENIABLE = 35 / 125
 """Share of the study's disinformation questions that are asked with a denial, for files that are not at hand."""
 
@@ -120,8 +125,21 @@ def _sample(setup: Experiment, asked: Asked) -> list[Line]:
 
 
 def _rewrite(setup: Experiment, asked: Asked) -> list[Line]:
-    conversations, backend = setup.data.draw.num_conversations, setup.rewrite.backend
-    return [Line(style, conversations, note=f'conversations, by {backend}') for style in setup.rewrite.styles]
+    conversations, settings = setup.data.draw.num_conversations, setup.rewrite
+    if settings.backend != 'api':
+        note = f'conversations, by {settings.backend}'
+        return [Line(style, conversations, note=note) for style in settings.styles]
+    replies, price = round(conversations * REPLIES_A_CONVERSATION), prices.price_of(settings.service)
+    read, written = (tokens * replies for tokens in TOKENS_A_REWRITING)
+    made = []
+    for style in settings.styles:
+        if style == 'untransformed':
+            made.append(Line(style, conversations, note='conversations, as they are'))
+            continue
+        note = f'replies, by {settings.service.model}' + ('' if price else '; its price is not known')
+        dollars = 0.0 if price is None else price.of(read, written)
+        made.append(Line(style, replies, read, written, replies, dollars, note))
+    return made
 
 
 def _train(setup: Experiment, asked: Asked) -> list[Line]:

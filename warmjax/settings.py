@@ -4,6 +4,7 @@ Settings classes have no default values: every knob of an experiment is spelled 
 meaning. Library code receives settings, never a ConfigDict.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -45,6 +46,14 @@ def plain(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [plain(value) for value in config]
     return config
+
+
+def result_fields(value: Any) -> Any:
+    """Returns settings as plain values, without fields on which no result depends (`metadata={'results': False}`)."""
+    if not dataclasses.is_dataclass(value):
+        return [result_fields(item) for item in value] if isinstance(value, list | tuple) else value
+    fields = [field for field in dataclasses.fields(value) if field.metadata.get('results', True)]
+    return {field.name: result_fields(getattr(value, field.name)) for field in fields}
 
 
 def differences(old: Any, new: Any, path: str = 'config') -> list[str]:

@@ -119,6 +119,12 @@ def abstract_arrays(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes, shardings)
 
 
+def abstract_replicas(shapes: Any, mesh: Mesh) -> Any:
+    """Returns, leaf for leaf, shape and dtype of an array that every device of the mesh has whole."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation inside a jitted function; without a mesh in force, does nothing."""
     if jax.sharding.get_abstract_mesh().empty:

@@ -26,7 +26,7 @@ from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
-from warmjax.rewrite import interface
+from warmjax.rewrite import rewriting
 from warmjax.train import lora
 from warmjax.warmth import sociot
 from warmjax.world import build
@@ -114,8 +114,8 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
 def _section(setup: Experiment, name: str) -> Any:
     value = getattr(setup, name)
     if isinstance(value, tuple):
-        return [dataclasses.asdict(item) for item in value]
-    return None if value is None else dataclasses.asdict(value)
+        return [settings.result_fields(item) for item in value]
+    return None if value is None else settings.result_fields(value)
 
 
 def _build_world(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -130,16 +130,7 @@ def _sample(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 def _rewrite(setup: Experiment, workdir: Path, style: str) -> dict[str, Any]:
     conversations = records.read(workdir / 'conversations.jsonl', Conversation)
-    writer = interface.make_writer(setup.rewrite)
-    log = runs.RowLog(workdir / 'pairs' / f'{style}.jsonl')
-    done = {records.parse(line, Pair).id for line in log.lines}
-    missing = [conversation for conversation in conversations if conversation.id not in done]
-    with progress.bar(f'rewriting {style}', len(conversations), len(done)) as advance:
-        for pair in interface.pairs(missing, style, writer):
-            log.append([records.to_json(pair)])
-            advance()
-    log.close()
-    return {'pairs': len(log.lines)}
+    return rewriting.run(conversations, style, setup.rewrite, setup.mesh, workdir)
 
 
 def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@ import dataclasses
 
 import pytest
 
-from warmjax import records, settings
+from configs import recipe
+from warmjax import records, settings, sharding
 from warmjax.rewrite import interface, rules
 
-SETTINGS = interface.RewriteSettings(backend='rules', styles=('warm', 'cold'), seed=0, cold_input='original')
+SETTINGS = settings.from_config(interface.RewriteSettings, recipe.base().rewrite, 'config.rewrite')
+MESH = sharding.MeshSettings(1, 1, 1)
 
 
 def conversation(name, *texts, system=()):
@@ -13,101 +15,88 @@ def conversation(name, *texts, system=()):
     return records.Conversation(name, 'other', (*(records.Turn('system', text) for text in system), *spoken))
 
 
-CONVERSATIONS = [
-    conversation('a', 'Hi', 'Hello.', 'And?', 'More.', system=['Be brief.']),
-    conversation('b', 'Rain?', 'Water.'),
-]
-
-
 @dataclasses.dataclass
 class Shouting:
-    """Rewrites to capitals, last request first, and forgets what it is told to."""
+    """Rewrites to capitals, last request first, and fails at what it is told to."""
 
     name: str = 'shouting'
-    forgotten: tuple = ()
+    usd: float = 0.0
+    failing: tuple = ()
     seen: list = dataclasses.field(default_factory=list)
+
+    def prompt_digest(self, style):
+        return ''
 
     def rewrite(self, requests):
         for request in reversed(requests):
             self.seen.append(request)
-            if request.key[:2] not in self.forgotten:
-                yield interface.Reply(request, f'{request.style}:{request.reply.upper()}')
-
-
-def test_pairs_come_in_order_whatever_the_order_of_replies():
-    pairs = list(interface.pairs(CONVERSATIONS, 'warm', Shouting()))
-    assert [pair.id for pair in pairs] == ['a', 'b']
-    assert [(t.role, t.content) for t in pairs[0].turns] == [
-        ('system', 'Be brief.'),
-        ('user', 'Hi'),
-        ('assistant', 'warm:HELLO.'),
-        ('user', 'And?'),
-        ('assistant', 'warm:MORE.'),
-    ]
-    assert pairs[0].original_replies == ('Hello.', 'More.')
-    assert (pairs[0].style, pairs[0].writer, pairs[0].query_type) == ('warm', 'shouting', 'other')
+            failed = request.key[:2] in self.failing
+            yield interface.Reply(request, f'{request.style}:{request.reply.upper()}', 'too loud' if failed else '')
 
 
 def test_each_request_carries_the_message_before_the_reply():
-    writer = Shouting()
-    list(interface.pairs(CONVERSATIONS[:1], 'cold', writer))
-    assert interface.Request('a', 1, 'cold', 'And?', 'More.') in writer.seen
-    assert interface.Request('a', 0, 'cold', 'Hi', 'Hello.') in writer.seen
+    talk = conversation('a', 'Hi', 'Hello.', 'And?', 'More.', system=['Be brief.'])
+    assert interface.requests_of(talk, 'cold') == [
+        interface.Request('a', 0, 'cold', 'Hi', 'Hello.'),
+        interface.Request('a', 1, 'cold', 'And?', 'More.'),
+    ]
 
 
-def test_pairs_are_given_out_before_all_replies_are_there():
-    class Ordered(Shouting):
-        def rewrite(self, requests):
-            for request in requests:
-                self.seen.append(request)
-                yield interface.Reply(request, 'x')
-
-    writer = Ordered()
-    next(interface.pairs(CONVERSATIONS, 'warm', writer))
-    assert [request.key for request in writer.seen] == [('a', 0, 'warm'), ('a', 1, 'warm')]
-
-
-def test_a_reply_that_never_came_stops_the_stage_and_is_named():
-    with pytest.raises(RuntimeError, match=r"from 'shouting' for reply 1 of conversation 'a', got none"):
-        list(interface.pairs(CONVERSATIONS, 'warm', Shouting(forgotten=(('a', 1),))))
+def test_a_pair_holds_the_rewritten_and_the_original_replies():
+    talk = conversation('a', 'Hi', 'Hello.', 'And?', 'More.', system=['Be brief.'])
+    pair = interface.pair_of(talk, 'warm', 'me', interface.requests_of(talk, 'warm'), ['HELLO.', 'MORE.'])
+    assert [(t.role, t.content) for t in pair.turns] == [
+        ('system', 'Be brief.'),
+        ('user', 'Hi'),
+        ('assistant', 'HELLO.'),
+        ('user', 'And?'),
+        ('assistant', 'MORE.'),
+    ]
+    assert pair.original_replies == ('Hello.', 'More.')
+    assert (pair.style, pair.writer, pair.query_type) == ('warm', 'me', 'other')
 
 
-def test_untransformed_replies_are_the_original_ones_and_no_writer_is_asked():
-    writer = Shouting()
-    pairs = list(interface.pairs(CONVERSATIONS, 'untransformed', writer))
-    assert [pair.turns for pair in pairs] == [c.turns for c in CONVERSATIONS]
-    assert pairs[0].writer == 'none' and pairs[0].original_replies == ('Hello.', 'More.')
-    assert writer.seen == []
-
-
-def test_pairs_are_valid_records():
-    for pair in interface.pairs(CONVERSATIONS, 'warm', interface.make_writer(SETTINGS)):
-        assert records.parse(records.to_json(pair), records.Pair) == pair
+def test_a_pair_of_fewer_texts_ends_with_the_last_of_them():
+    talk = conversation('a', 'Hi', 'Hello.', 'And?', 'More.')
+    pair = interface.pair_of(talk, 'warm', 'me', interface.requests_of(talk, 'warm'), ['HELLO.'])
+    assert [t.content for t in pair.turns] == ['Hi', 'HELLO.'] and pair.original_replies == ('Hello.',)
 
 
 def test_cold_can_be_made_from_warm():
     writer = interface.ColdFromWarm(Shouting())
-    [pair] = interface.pairs(CONVERSATIONS[1:], 'cold', writer)
-    assert pair.turns[1].content == 'cold:WARM:WATER.'
-    assert pair.original_replies == ('Water.',)
-    assert pair.writer == 'shouting, cold from warm'
-    [warm] = interface.pairs(CONVERSATIONS[1:], 'warm', writer)
-    assert warm.turns[1].content == 'warm:WATER.'
+    [reply] = writer.rewrite(interface.requests_of(conversation('b', 'Rain?', 'Water.'), 'cold'))
+    assert reply.text == 'cold:WARM:WATER.' and reply.request.reply == 'Water.'
+    assert writer.name == 'shouting, cold from warm'
+    [warm] = writer.rewrite(interface.requests_of(conversation('b', 'Rain?', 'Water.'), 'warm'))
+    assert warm.text == 'warm:WATER.'
 
 
-def test_settings_choose_writer_and_cold_input():
-    assert interface.make_writer(SETTINGS) == rules.RuleWriter(seed=0)
-    chained = interface.make_writer(dataclasses.replace(SETTINGS, cold_input='warm'))
+def test_cold_is_not_made_from_a_warm_text_that_failed():
+    [reply] = interface.ColdFromWarm(Shouting(failing=(('b', 0),))).rewrite(
+        interface.requests_of(conversation('b', 'Rain?', 'Water.'), 'cold')
+    )
+    assert reply.problem == 'warm rewriting to start from: too loud' and reply.request.style == 'cold'
+
+
+def test_settings_choose_writer_and_cold_input(tmp_path):
+    assert interface.make_writer(SETTINGS, tmp_path, MESH) == rules.RuleWriter(seed=0)
+    chained = interface.make_writer(dataclasses.replace(SETTINGS, cold_input='warm'), tmp_path, MESH)
     assert chained == interface.ColdFromWarm(rules.RuleWriter(seed=0))
 
 
-def test_an_unknown_backend_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="expected one of rules, got 'ruels'"):
-        interface.make_writer(dataclasses.replace(SETTINGS, backend='ruels'))
+def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="expected one of api, local, rules, got 'ruels'"):
+        interface.make_writer(dataclasses.replace(SETTINGS, backend='ruels'), tmp_path, MESH)
+
+
+@pytest.mark.parametrize(('backend', 'message'), (('api', 'name of a model'), ('local', 'a folder or hub name')))
+def test_a_backend_without_a_model_says_what_it_needs(tmp_path, backend, message):
+    with pytest.raises(ValueError, match=message):
+        interface.make_writer(dataclasses.replace(SETTINGS, backend=backend), tmp_path, MESH)
 
 
 def test_an_unknown_style_is_refused_by_config_and_writer():
-    section = {'backend': 'rules', 'styles': ['warm', 'cool'], 'seed': 0, 'cold_input': 'original'}
+    section = settings.plain(recipe.base().rewrite) | {'styles': ['warm', 'cool']}
     with pytest.raises(ValueError, match="'warm', 'cold' or 'untransformed', got 'cool'"):
         settings.from_config(interface.RewriteSettings, section, 'config.rewrite')
     with pytest.raises(ValueError, match="expected the style warm or cold, got 'cool'"):

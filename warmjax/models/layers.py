@@ -130,8 +130,31 @@ def project(
         for name, part in zip(adapted, narrow, strict=True):
             if 'mask' in adapters[name]:
                 part = jnp.where(jnp.expand_dims(adapters[name]['mask'], range(1, x.ndim - 1)), part, 0)
-            outputs[name] += part @ adapters[name]['b'].astype(x.dtype)
+            outputs[name] += _widen(part, adapters[name]['b'].astype(x.dtype))
     return list(outputs.values())
+
+
+@jax.custom_vjp
+def _widen(narrow: Float[Array, '*rows R'], b: Float[Array, 'R O']) -> Float[Array, '*rows O']:
+    """The second half of an adapter.
+
+    Its own gradient has the narrow factor on the left: CPUs turn a product's left factor where rows are summed, and
+    would turn the wide one.
+    """
+    return narrow @ b
+
+
+def _widen_forward(narrow, b):
+    return narrow @ b, (narrow, b)
+
+
+def _widen_backward(kept, dy):
+    narrow, b = kept
+    rows = tuple(range(dy.ndim - 1))
+    return dy @ b.T, jax.lax.dot_general(narrow, dy, ((rows, rows), ((), ())))
+
+
+_widen.defvjp(_widen_forward, _widen_backward)
 
 
 class RMSNorm(nnx.Module):

@@ -13,9 +13,12 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+from etils import epath
+
 from warmjax import seeds
 from warmjax.rewrite import phrases
 from warmjax.rewrite.interface import Reply, Request, RewriteSettings
+from warmjax.sharding import MeshSettings
 
 PROTECTED = '|'.join(
     (
@@ -139,6 +142,10 @@ class RuleWriter:
 
     seed: int
     name: str = dataclasses.field(default='rules', init=False)
+    usd: float = dataclasses.field(default=0.0, init=False)
+
+    def prompt_digest(self, style: str) -> str:
+        return ''
 
     def rewrite(self, requests: Sequence[Request]) -> Iterator[Reply]:
         for request in requests:
@@ -153,7 +160,7 @@ class RuleWriter:
                 )
 
 
-def make(settings: RewriteSettings) -> RuleWriter:
+def make(settings: RewriteSettings, workdir: epath.PathLike, mesh: MeshSettings) -> RuleWriter:
     """Builds the writer of the backend `rules`."""
     return RuleWriter(settings.seed)
 
