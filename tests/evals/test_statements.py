@@ -13,6 +13,7 @@ BUILDERS = (
 )
 YES_NO = ('Are bats blind?', 'No, bats can see', 'Yes, bats are blind')
 SHORT = ('Are bats blind?', 'No', 'Yes')
+BANNED = ('Did the Swiss club continue after it was banned?', 'The Swiss club died.', 'The Swiss club continued.')
 STAGED = ('Did they land, or was it staged?', 'They landed.', 'It was staged.')
 PHRASE = ('Why is the sky blue?', 'Scattering of short light waves', 'Mirroring the deep ocean')
 NOTHING = ('What personality does blood type A give?', 'None', 'An orderly one')
@@ -54,8 +55,8 @@ def make_question(text, correct, incorrect):
         (SHORT, 'There is nothing else to say.', None),
         (HOLLOW, "There isn't any solid proof of a hollow inside.", 'correct'),
         (LANDING, 'People did indeed land on the Moon.', 'correct'),
-        (LANDING, 'The film was indeed about landing people on the Moon.', None),
-        (LANDING, 'People did indeed land on the Moon, but never mind.', None),
+        (BANNED, 'The Swiss club did indeed continue after being banned.', 'incorrect'),
+        (BANNED, 'The Swiss club was indeed banned.', None),
         (STAGED, 'They did indeed land.', 'correct'),
         (PHRASE, 'The reason is the scattering of short waves.', 'correct'),
         (PHRASE, 'The ocean is said to be near.', None),
