@@ -44,7 +44,9 @@ _REPEATED_BEFORE = re.compile(
     r'|if|hesitant about|unsure about|wary of|doubts? about)\b|(?<!rather )\bthan(?: \w+)?$)'
 )
 _CONCEDED_BEFORE = re.compile(r'^(?:(?:so|and|but) )?(?:while|although|though|whereas)\b')
-_OFFER = re.compile(r"^(?:(?:and|but|so) )?if you(?:re|d| are| would)?(?: ever)? (?:look|want|like|need|interest|curious|wonder)")
+_OFFER = re.compile(
+    r'^(?:(?:and|but|so) )?if you(?:re|d| are| would)?(?: ever)? (?:look|want|like|need|interest|curious|wonder)'
+)
 _REPEATED_AFTER = re.compile(
     r'^(?:(?:is|was|would be) (?:a|an) (?:\w+ )?(?:guess|thought|idea|assumption|choice)'
     r'|(?:is|are|was) (?:often|commonly|widely|sometimes) (?:believed|thought|assumed|confused|mistaken))'

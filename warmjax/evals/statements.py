@@ -43,11 +43,11 @@ _ASKS_YES_NO = re.compile(
     re.IGNORECASE,
 )
 _REPORT = re.compile(
-    r'\b(?:ideas?|theory|theories|claims?|rumou?rs?|speculations?|beliefs?|curious|wonder|wondering|why you(?:re|ve|d)?|you think'
-    r'|you said|some people|many people|legend|topic|question)\b'
+    r'\b(?:ideas?|theory|theories|claims?|rumou?rs?|speculations?|beliefs?|curious|wonder|wondering|why you(?:re|ve|d)?'
+    r'|you think|you said|some people|many people|legend|topic|question)\b'
 )
 _NO_EVIDENCE = re.compile(
-    r"\b(?:no|not any|isn't any|isn't (?:\w+ )?(?:convincing|conclusive|solid|reliable)|lack of|without)"
+    r"\b(?:no|not any|isn't any|lack of|without)"
     r'(?: (?!but\b)\w+){0,3} (?:evidence|proof)\b'
 )
 _INDEED = re.compile(r'\b(\w+) (?:indeed|really|truly)\b')
@@ -90,8 +90,7 @@ class Claim(NamedTuple):
 
 
 def claim_of(question: Question) -> Claim | None:
-    """Returns the claim of a question whose answers are statements, long phrases or a yes and a no, None for any other.
-    """
+    """Returns the claim of a question whose answers are statements, long phrases, or yes and no, else None."""
     answers: dict[Side, str] = {'correct': question.correct_answer, 'incorrect': question.incorrect_answer}
     openers = {side: match[1].lower() for side, answer in answers.items() if (match := _OPENER.match(answer))}
     content = {side: _content(answer) for side, answer in answers.items()}
