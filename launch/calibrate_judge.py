@@ -56,7 +56,7 @@ if __name__ == '__main__':
         'known',
         'development',
         ['all', 'development'],
-        'With --import_csv: the verdicts that correct the effects, all or, as if no others were known, those of a half.',
+        'With --import_csv: the verdicts that correct the effects: all, or those of a half as if no others were known.',
     )
     flags.DEFINE_enum(
         'listed', 'development', ['development', 'held_out', 'all'], 'The half whose disagreements are written out.'

@@ -25,7 +25,7 @@ def checkpoint(shared_data, tmp_path_factory):
 
 
 def test_label_and_confidence_are_those_of_transformers(checkpoint, tmp_path):
-    local = {'checkpoint': str(checkpoint), 'dtype': 'float32', 'batch_size': 4, 'length_multiple': 64}
+    local = {'checkpoint': str(checkpoint), 'dtype': 'float32', 'batch_size': 8, 'length_multiple': 64}
     judge = make_judge(make_settings('local', local=local), tmp_path, MeshSettings(1, -1, 1))
     texts = ['It is Paris.', 'Lyon', 'Once upon a time there was a city by the sea.', 'I cannot help with that.']
     generations = [make_generation(text, sample) for sample, text in enumerate(texts)]

@@ -87,11 +87,10 @@ def test_calls_beyond_the_limit_in_dollars_are_not_made(tmp_path):
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     generations = [make_generation(f'Paris {i}', i) for i in range(20)]
     path = tmp_path / 'verdicts.jsonl'
-    with Loopback(teacher, behave=lambda payload: BROKEN if len(server.answered) >= 8 else OK) as server:
-        with pytest.raises(RuntimeError):
-            judge_into(
-                path, make(server, tmp_path, limits={'max_failures': 0, 'concurrency': 1}), [QUESTION], generations
-            )
+    ailing = Loopback(teacher, behave=lambda payload: BROKEN if len(ailing.answered) >= 8 else OK)
+    with ailing as server, pytest.raises(RuntimeError):
+        judge = make(server, tmp_path, limits={'max_failures': 0, 'concurrency': 1})
+        judge_into(path, judge, [QUESTION], generations)
     assert len(server.answered) == 8
     with Loopback(teacher) as server:
         judge = make(server, tmp_path, limits={'concurrency': 1})
