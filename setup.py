@@ -36,7 +36,6 @@ EXTRAS = {
     'tpu': ['jax[tpu]>=0.10', 'gcsfs'],
     'cuda': ['jax[cuda13]>=0.10'],
     'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.10', 'uvloop>=0.21'],
-    'quant': ['qwix'],
     'filter': ['torch>=2.6'],
     'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
@@ -50,9 +49,11 @@ EXTRAS['dev'] = (
         'detoxify>=0.5.4',
         'httpx>=0.27',
         'hypothesis>=6.120',
+        "jax[tpu]>=0.10; platform_system == 'Linux' and platform_machine == 'x86_64'",  # libtpu needs no TPU
         'peft>=0.14',
         'pytest>=8.3',
         'pytest-xdist>=3.6',
+        'qwix>=0.1.8',
         'ruff>=0.9',
         'torch>=2.6',
     ]

@@ -32,6 +32,7 @@ class Row:
     """model, topology: see `models.released` and `plan.topology`.
     mesh: of the chips.
     micro_batch, remat: see `TrainSettings`; the fastest that fit well.
+    quantization: of the layers' kernels.
     bound: GiB that a chip may need.
     """
 
@@ -40,16 +41,19 @@ class Row:
     mesh: MeshSettings
     micro_batch: int
     remat: str
+    quantization: str
     bound: float
 
 
 ROWS = (
-    Row('Llama-3.1-8B', 'v5e:2x4', MeshSettings(1, 8, 1), 8, 'names', 8.9),
-    Row('Llama-3.1-8B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 4.9),
-    Row('Mistral-Small-2409', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 9.7),
-    Row('Qwen2.5-32B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'attention', 8.5),
-    Row('Llama-3.1-70B', 'v5p:2x2x2', MeshSettings(1, 8, 1), 16, 'names', 47.3),
-    Row('Llama-3.1-70B', 'v5e:8x8', MeshSettings(1, 16, 4), 16, 'names', 8.5),
+    Row('Llama-3.1-8B', 'v5e:2x4', MeshSettings(1, 8, 1), 8, 'names', 'none', 8.9),
+    Row('Llama-3.1-8B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 'none', 4.9),
+    Row('Mistral-Small-2409', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'names', 'none', 9.7),
+    Row('Qwen2.5-32B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'attention', 'none', 8.5),
+    Row('Llama-3.1-70B', 'v5p:2x2x2', MeshSettings(1, 8, 1), 16, 'names', 'none', 47.3),
+    Row('Llama-3.1-70B', 'v5e:8x8', MeshSettings(1, 16, 4), 16, 'names', 'none', 8.5),
+    Row('Llama-3.1-70B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'attention', 'int8', 14.4),
+    Row('Llama-3.1-70B', 'v5e:4x4', MeshSettings(1, 16, 1), 16, 'attention', 'nf4', 14.4),
 )
 
 flags.DEFINE_list('rows', [str(i) for i in range(len(ROWS))], 'Which of ROWS to compile.')
@@ -71,6 +75,7 @@ def compile_row(row: Row, append: bool) -> dict:
     plan = program.train_step(
         RELEASED[row.model],
         jnp.bfloat16,
+        row.quantization,
         settings.from_config(TrainSettings, config, 'config.train'),
         row.mesh,
         row.topology,

@@ -18,6 +18,7 @@ def base() -> ConfigDict:
                 'name': config_dict.placeholder(str),  # what the model is called in every record
                 'checkpoint': config_dict.placeholder(str),  # Hugging Face folder or hub name
                 'dtype': 'float32',  # of the base weights
+                'quantization': 'none',  # of the layers' kernels; or int8, nf4
                 'date': '2024-07-26',  # for templates that insert one
             },
             'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},  # -1: all the devices that are left
@@ -147,7 +148,7 @@ def base() -> ConfigDict:
                     'buckets': (64, 128, 256, 512, 1024),  # prompt lengths in tokens
                     'cache_lengths': (256, 512, 768, 1024, 1536),  # tokens, prompt and text; one length makes texts
                     # independent of their neighbours to the last bit where the backend allows it at all
-                    'cache_dtype': 'float32',
+                    'cache_dtype': 'float32',  # or 'bfloat16', or 'int8' with a scale for each head of each token
                     'steps': 16,
                     'refill': 1,
                     'prefixes': 16,  # shared beginnings of prompts kept on the device; 0 computes every prompt whole
@@ -169,6 +170,9 @@ def base() -> ConfigDict:
                 'refusals_correct_in': (),  # names of tasks; the paper counts refusals as correct in disinformation
                 'refusals_elsewhere': 'excluded',
                 'unparsed': 'excluded',
+                'controls': (),  # tasks of which no change is claimed; the study's are MMLU, GSM8K and AdvBench
+                'equivalence_margin_pp': 3.0,  # not stated
+                'cluster': 'question',  # or question_and_model
                 'num_examples': 12,
                 'seed': 0,
             },

@@ -17,6 +17,9 @@ SETTINGS = AnalysisSettings(
     refusals_correct_in=('myths',),
     refusals_elsewhere='excluded',
     unparsed='excluded',
+    controls=(),
+    equivalence_margin_pp=3.0,
+    cluster='question',
     num_examples=4,
     seed=0,
 )

@@ -17,6 +17,7 @@ from warmjax.evals.prompts import PromptSettings
 from warmjax.evals.runner import GenerationSettings
 from warmjax.evals.tasks import TaskSettings
 from warmjax.finetune.tuning import ArmTuning, FinetuneSettings
+from warmjax.models.quantization import Quantization
 from warmjax.records import Turn
 from warmjax.report.page import ReportSettings
 from warmjax.rewrite.interface import RewriteSettings
@@ -36,6 +37,8 @@ class ModelSettings:
     checkpoint: its Hugging Face folder, or its name on the hub (`org/name`, `org/name@revision`); `{workdir}` stands
         for the run's workdir. Not read where a service answers for every arm.
     dtype: of the base weights, `float32` or `bfloat16`.
+    quantization: of the layers' kernels, which training leaves as they are: `int8` or `nf4` for less memory and some
+        loss of quality (`models.quantization`), or `none`.
     date: ISO date for chat templates that insert one.
     """
 
@@ -43,6 +46,7 @@ class ModelSettings:
     name: str
     checkpoint: str
     dtype: str
+    quantization: Quantization
     date: str
 
     def __post_init__(self):

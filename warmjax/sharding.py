@@ -21,16 +21,21 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 
 RULES: dict[str | None, str | tuple[str, ...] | None] = {
     'batch': ('data', 'fsdp'),
+    'copy_batch': 'data',
     'embed': 'fsdp',
     'heads': 'tensor',
     'kv_heads': 'tensor',
     'mlp': 'tensor',
     'vocab': 'tensor',
+    'vocab_cut': ('fsdp', 'tensor'),
+    'adapter': ('tensor', 'fsdp'),
     'layers': None,
     'rank': None,
     None: None,
 }
-"""Logical axis → mesh axis. An axis that is not in this table is an error."""
+"""Logical axis → mesh axis. An axis that is not in this table is an error.
+
+`copy_batch` and `vocab_cut` are those of the loss, for which a copy of the model cuts the vocabulary, not the rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +117,12 @@ def state_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
 def abstract_arrays(shapes: Any, shardings: Any) -> Any:
     """Returns, leaf for leaf, shape and dtype of an array with its layout."""
     return jax.tree.map(lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes, shardings)
+
+
+def abstract_replicas(shapes: Any, mesh: Mesh) -> Any:
+    """Returns, leaf for leaf, shape and dtype of an array that every device of the mesh has whole."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -292,7 +292,8 @@ def read_questions(workdir: Path) -> list[Question]:
 
 def _load(setup: Experiment, mesh: jax.sharding.Mesh):
     folder = hf_files.locate(setup.model.checkpoint)
-    return hf_load.load(folder, experiment.DTYPES[setup.model.dtype], mesh), chat.load(folder, setup.model.date)
+    model = hf_load.load_quantized(folder, experiment.DTYPES[setup.model.dtype], setup.model.quantization, mesh)
+    return model, chat.load(folder, setup.model.date)
 
 
 def _pairs_file(workdir: Path, arm: ArmSettings) -> Path:

@@ -1,6 +1,8 @@
+import hypothesis
 import numpy as np
 import pytest
 import tiny_llama
+from hypothesis import strategies as st
 
 from warmjax.decode import score
 from warmjax.decode.score import Scored
@@ -71,10 +73,38 @@ def test_first_token_never_counts(models):
     assert first == second != 0
 
 
-def test_every_sequence_is_scored_once_shortest_first(models, sequences):
+@hypothesis.given(st.lists(st.integers(1, 24), min_size=1, max_size=40), st.integers(0, 9))
+@hypothesis.settings(max_examples=20)
+def test_packed_sequences_are_each_there_once_and_scored_as_alone(models, lengths, seed):
     model, _ = models
-    order = [i for i, _ in score.log_likelihoods(model, sequences, 3, 8, tiny_llama.make_mesh())]
-    assert order == [0, 2, 3, 5, 4, 6, 1]
+    rng = np.random.default_rng(seed)
+    sequences = [Scored(rng.integers(0, 97, n).astype(np.int32), rng.random(n) < 0.7) for n in (*lengths, 24)]
+    got = list(score.log_likelihoods(model, sequences, 2, 24, tiny_llama.make_mesh()))
+    assert sorted(i for i, _ in got) == list(range(len(sequences)))
+    for i, value in got:
+        alone = score_all(model, [sequences[i], Scored(np.zeros(24, np.int32), np.zeros(24, bool))], 2, 24)[0]
+        assert value == pytest.approx(alone, rel=1e-5, abs=1e-4)
+
+
+def test_rows_are_filled(models, monkeypatch):
+    """9 sequences of 8 tokens fill 3 rows of 24, in batches of 2 rows."""
+    model, _ = models
+    seen = []
+    monkeypatch.setattr(score, 'lay_out', lambda *a, lay_out=score.lay_out: seen.append(lay_out(*a)) or seen[-1])
+    score_all(model, [Scored(np.full(8, 5, np.int32), np.ones(8, bool))] * 9, 2, 24)
+    assert [batch['tokens'].shape for batch in seen] == [(2, 24)] * 2
+    assert seen[0]['segment_ids'][0].tolist() == [1] * 8 + [2] * 8 + [3] * 8
+    assert seen[0]['positions'][0].tolist() == [*range(8)] * 3
+    assert [(batch['segment_ids'] > 0).sum() for batch in seen] == [48, 24]
+
+
+def test_one_shape_compiles(models, sequences):
+    model, _ = models
+    program = score.next_token_program(tiny_llama.make_mesh())
+    before = program._cache_size()
+    for chosen in (sequences, sequences[::-1], sequences[1:]):
+        score_all(model, chosen, 5, 17)
+    assert program._cache_size() - before == 1
 
 
 def test_nothing_to_score_is_nothing():
@@ -84,6 +114,7 @@ def test_nothing_to_score_is_nothing():
 def test_chunks_of_the_head_change_nothing(models, sequences, monkeypatch):
     model, theirs = models
     monkeypatch.setattr(score, 'CHUNK', 5)
+    score.next_token_program.cache_clear()
     got = score_all(model, sequences, multiple=9)
     np.testing.assert_allclose(got, [by_hand(theirs, s) for s in sequences], rtol=1e-4, atol=1e-4)
 

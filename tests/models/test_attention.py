@@ -42,6 +42,21 @@ def test_reference_equals_a_loop_over_what_each_token_sees(window):
     assert_close(attention.by_xla(*inputs, window), by_loop(*map(np.asarray, inputs), window), 1e-5)
 
 
+@pytest.mark.parametrize('length, window', [(9, None), (150, None), (150, 40), (150, 70)])
+def test_cpu_kernel_equals_the_reference_in_value_and_gradient(length, window):
+    inputs = random_inputs(2, length, 4, 2, 6)
+
+    def run(kernel, q, k, v):
+        heads = kernel(q, k, v, inputs[3], window)
+        return jnp.sum(jnp.sin(heads)), heads
+
+    found, wanted = (
+        jax.jit(jax.value_and_grad(functools.partial(run, kernel), argnums=(0, 1, 2), has_aux=True))(*inputs[:3])
+        for kernel in (attention.on_cpu, attention.by_xla)
+    )
+    jax.tree.map(lambda ours, theirs: assert_close(ours, theirs, 1e-5), found, wanted)
+
+
 @pytest.mark.parametrize('window', [None, 40])
 def test_tpu_kernel_equals_the_reference_in_value_and_gradient(window):
     inputs = random_inputs(1, 256, 4, 2, 16)
@@ -88,7 +103,7 @@ def test_window_holds_from_its_first_layer_on():
 @pytest.mark.parametrize(
     'platform, length, dtype, kernel',
     [
-        ('cpu', 256, jnp.bfloat16, attention.by_xla),
+        ('cpu', 256, jnp.bfloat16, attention.on_cpu),
         ('tpu', 256, jnp.bfloat16, attention.on_tpu),
         ('tpu', 200, jnp.bfloat16, attention.by_xla),
         ('gpu', 200, jnp.bfloat16, attention.on_gpu),

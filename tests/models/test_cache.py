@@ -68,6 +68,41 @@ def test_row_of_another_cache_takes_a_rows_place_and_nothing_of_it_stays(unroll)
         assert np.isnan(got.keys[layer][:2]).all() and np.isnan(got.values[layer][:2]).all()
 
 
+@pytest.mark.parametrize('unroll', [False, True])
+def test_int8_rounds_every_head_of_every_token_to_a_254th_of_its_own_range(unroll):
+    _, keys, values = filled(unroll)
+    keys[0, 0, 0, 0] *= 1e3
+    values[0, 0, 1, 0] = 0
+    lengths = jnp.array([2, 4])
+    exact, rounded = (
+        kv.fill(jnp.asarray(keys), jnp.asarray(values), lengths, d, unroll) for d in ('float32', jnp.int8)
+    )
+    for got, expected, axis in ((rounded.keys, exact.keys, 1), (rounded.values, exact.values, -1)):
+        for layer in range(L):
+            mine, theirs = kv.decode(got[layer] if unroll else kv.layer(got, layer), jnp.float32), expected[layer]
+            largest = np.abs(theirs).max(axis=2 if axis == 1 else -1, keepdims=True)
+            assert (np.abs(mine - theirs) <= largest / 254 + 1e-7).all() and (mine != theirs).any()
+    assert rounded.dtype == jnp.int8 and kv.grow(rounded, SLOTS).num_slots == SLOTS
+
+
+def test_int8_tokens_that_are_written_equal_those_that_fill():
+    _, keys, values = filled(False)
+    whole = kv.fill(jnp.asarray(keys), jnp.asarray(values), jnp.array([4, 4]), jnp.int8, True)
+    begun = kv.grow(
+        kv.fill(jnp.asarray(keys[:, :, :3]), jnp.asarray(values[:, :, :3]), jnp.array([3, 3]), jnp.int8, True), 4
+    )
+    got = kv.write(begun.keys[1], begun.values[1], keys[1, :, 3], values[1, :, 3], begun.lengths, None)
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves((whole.keys[1], whole.values[1])), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_attention_over_int8_equals_attention_over_what_it_stands_for():
+    q, k, v, seen, lengths = attention_case(320)
+    k, v = kv.encode(k, -2, jnp.int8), kv.encode(v, -1, jnp.int8)
+    exact = kv.attend(q, *(kv.decode(x, jnp.float32) for x in (k, v)), seen, jnp.asarray(lengths), 50)
+    np.testing.assert_allclose(kv.attend(q, k, v, seen, jnp.asarray(lengths), 50), exact, atol=1e-5)
+
+
 def test_row_that_sees_no_slot_stays_finite():
     q, k, v = jnp.ones((1, 4, 3)), jnp.ones((1, 2, 3, 5)), jnp.ones((1, 2, 5, 3))
     assert np.isfinite(kv.attend(q, k, v, jnp.zeros((1, 5), bool), jnp.array([4]), None)).all()

@@ -149,6 +149,20 @@ def test_mask_says_which_columns_of_an_adapter_are_a_rows_own():
         np.testing.assert_allclose(got[row], linear(x[row]) + x[row] @ a[:, own] @ b[own], atol=1e-5)
 
 
+def test_gradients_of_an_adapter_are_those_of_its_two_products():
+    linear = one_layer(ly.Linear('q_proj', 2, (5, 7), ('embed', 'heads'), False, jnp.float32, nnx.Rngs(0)), 1)
+    x, a, b = (np.random.default_rng(5).normal(size=s).astype(np.float32) for s in ((2, 3, 5), (5, 4), (4, 7)))
+
+    def ours(x, a, b):
+        return jnp.sum(jnp.sin(ly.project(x, (linear,), {'q_proj': {'a': a, 'b': b}}, None)[0]))
+
+    def plain(x, a, b):
+        return jnp.sum(jnp.sin(linear(x) + x @ a @ b))
+
+    found, wanted = (jax.grad(f, (0, 1, 2))(*map(jnp.asarray, (x, a, b))) for f in (ours, plain))
+    jax.tree.map(lambda mine, theirs: np.testing.assert_allclose(mine, theirs, atol=1e-5), found, wanted)
+
+
 def test_dropout_drops_its_share_keeps_the_mean_and_differs_by_input():
     x = jnp.ones((100, 100))
     dropout = ly.Dropout(jax.random.key(0), 0.25)

@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import pytest
 from tiny_training import LORA, OPTIMIZER, SPEC, make_mesh
 
-from warmjax.plan import hlo, program
+from configs import recipe
+from warmjax import settings
+from warmjax.models.released import RELEASED
+from warmjax.plan import hlo, program, topology
+from warmjax.sharding import MeshSettings
 from warmjax.train import metrics
 from warmjax.train.lora import TrainSettings
 
 WIDE = dataclasses.replace(
-    SPEC, vocab_size=256, width=128, num_layers=4, num_heads=4, num_kv_heads=4, head_dim=32, mlp_dim=512
+    SPEC, vocab_size=1024, width=128, num_layers=4, num_heads=4, num_kv_heads=4, head_dim=32, mlp_dim=512
 )
-"""Wide for its 16 tokens a row: attention is a small share of its work, activations are smaller than weights."""
+"""Wide for its 16 tokens a row: attention is a small share of its work, activations are smaller than weights; its head
+is a tenth of its weights, so that computing it twice would show."""
 SETTINGS = TrainSettings(
     max_length=16,
     truncation_side='right',
@@ -27,7 +32,7 @@ SETTINGS = TrainSettings(
     validation=0,
     seed=0,
     remat='names',
-    logit_chunks=1,
+    logit_chunks=4,
     checkpoint_every=1,
     checkpoint_minutes=0.0,
     divergence=0.0,
@@ -39,9 +44,10 @@ SETTINGS = TrainSettings(
 
 
 @functools.cache
-def compiled(remat: str, mesh: tuple[int, int, int]):
+def compiled(remat: str, mesh: tuple[int, int, int], kind: str = 'none'):
     """Returns the program and what the compiler made of it."""
-    made = program.train_program(WIDE, jnp.float32, dataclasses.replace(SETTINGS, remat=remat), make_mesh(*mesh))
+    changed = dataclasses.replace(SETTINGS, remat=remat)
+    made = program.train_program(WIDE, jnp.float32, kind, changed, make_mesh(*mesh))
     return made, made.compile()
 
 
@@ -77,6 +83,47 @@ def test_no_gradient_of_the_base_is_summed_over_devices():
     assert found['all-gather'] >= 4 * WIDE.width * WIDE.mlp_dim / 2
     smallest_kernel = 4 * WIDE.width * WIDE.num_heads * WIDE.head_dim / 2
     assert max(found.get(kind, 0) for kind in ('all-reduce', 'reduce-scatter')) < smallest_kernel
+
+
+def test_adapters_and_their_moments_are_cut_over_a_whole_copy():
+    made, _ = compiled('names', (1, 4, 2))
+    whole = sum(4 * leaf.size for leaf in jax.tree.leaves(made.state.trainable))
+    memory = made.memory(compiled('names', (1, 4, 2))[1])
+    assert memory.adapters == whole / 8
+    assert memory.optimizer == pytest.approx(2 * whole / 8, abs=64)
+
+
+def test_quantised_step_holds_its_kernels_in_few_bits_and_multiplies_no_more():
+    (plain, before), (made, after) = compiled('names', (1, 1, 1)), compiled('names', (1, 1, 1), 'int8')
+    kernels = 4 * (WIDE.num_matmul_params - WIDE.vocab_size * WIDE.width)
+    memory, wide = made.memory(after), plain.memory(before)
+    assert memory.weights < wide.weights - 0.7 * kernels
+    assert memory.temporaries < wide.temporaries + kernels / WIDE.num_layers
+    flops = [hlo.read(x.as_text(), 1).matmul_flops for x in (before, after)]
+    assert flops[1] == pytest.approx(flops[0], rel=1e-3)
+
+
+@pytest.mark.skipif(not topology.is_available(), reason="libtpu is not installed: pip install 'warmjax[tpu]'")
+def test_llama_8b_fits_eight_chips_of_v5e_and_computes_nothing_twice():
+    """The study's step on a real model and slice, compiled as it would be there."""
+    config = recipe.base().train
+    config.micro_batch = 8
+    plan = program.train_step(
+        RELEASED['Llama-3.1-8B'],
+        jnp.bfloat16,
+        'none',
+        settings.from_config(TrainSettings, config, 'config.train'),
+        MeshSettings(1, 8, 1),
+        'v5e:2x4',
+    )
+    assert (plan.devices, plan.kind, plan.micro_batches) == (8, 'TPU v5 lite', 2)
+    assert plan.needed < 8.9 * program.GIB and plan.headroom >= 0.1
+    # Splash attention is a kernel of its own, which is not counted.
+    assert 0.97 * plan.model_flops < plan.work.matmul_flops <= 1.03 * plan.model_flops
+    found = {c.kind: c for c in plan.work.collectives}
+    kernel = 2 * 4096 * 1024
+    assert found['all-gather'].bytes + found['collective-permute'].bytes > 7e9
+    assert max(found[kind].largest for kind in ('all-reduce', 'reduce-scatter') if kind in found) < kernel
 
 
 def test_excess_is_read_from_the_compilers_refusal():

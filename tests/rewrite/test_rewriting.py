@@ -2,10 +2,15 @@
 
 import contextlib
 import dataclasses
+import importlib
 import json
-import multiprocessing
+import os
+import pathlib
 import random
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 
 import datasets
@@ -20,6 +25,7 @@ from warmjax.data import raw
 from warmjax.records import Pair
 from warmjax.rewrite import interface, prompts, rewriting
 
+ROOT = pathlib.Path(__file__).parents[2]
 TALKS = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.', 'And?', f'More of {i}.') for i in range(6)]
 REAL = ('sharegpt_vicuna_50.sharegpt.json', 'sharegpt_dialogstudio_5.json', 'oasst_val_en.sharegpt.json')
 
@@ -141,26 +147,20 @@ def test_a_run_killed_at_ten_random_points_ends_in_the_same_bytes_and_no_answere
     talks = [conversation(f'c{i}', f'Question {i}?', f'Answer number {i}.') for i in range(120)]
     with loopback.Loopback(answer=warmer) as server:
         rewriting.run(talks, 'warm', api_settings(server.openai_url), MESH, tmp_path / 'whole')
-    processes = multiprocessing.get_context('forkserver')
-    processes.set_forkserver_preload(['warmjax.rewrite.rewriting', 'warmjax.api.openai_service'])
-    with loopback.Loopback(answer=warmer, latency=0.002) as server:
-        arguments = (talks, server.openai_url, tmp_path / 'killed')
+    records.write(tmp_path / 'talks.jsonl', talks)
+    with loopback.Loopback(answer=warmer, latency=0.002) as server, forking(server, tmp_path) as start:
         for more in random.Random(0).choices(range(5, 10), k=10):
             server.frozen.clear()
             server.freeze_at = len(server.received) + more
-            process = processes.Process(target=rewrite_in_process, args=arguments)
-            process.start()
+            to_be_kept = len(server.answered) + more - 1
+            process, status = start()
             assert server.frozen.wait(60), 'the run ended before it could be killed'
-            while count_answers(tmp_path / 'killed') < len(server.answered):
-                assert process.is_alive()
+            while count_answers(tmp_path / 'killed') < to_be_kept:
                 time.sleep(0.01)
-            process.kill()
-            process.join()
+            os.kill(process, signal.SIGKILL)
+            assert status() == signal.SIGKILL
         server.freeze_at = None
-        process = processes.Process(target=rewrite_in_process, args=arguments)
-        process.start()
-        process.join(60)
-        assert process.exitcode == 0
+        assert start()[1]() == 0
         answered = [reply_in(payload) for payload in server.answered]
     assert len(answered) == len(set(answered)) == 120
     for name in ('warm.jsonl', 'warm.card.json'):
@@ -168,8 +168,34 @@ def test_a_run_killed_at_ten_random_points_ends_in_the_same_bytes_and_no_answere
         assert whole.read_bytes() == killed.read_bytes()
 
 
-def rewrite_in_process(talks, url, workdir):
-    rewriting.run(talks, 'warm', api_settings(url), MESH, workdir)
+@contextlib.contextmanager
+def forking(server, folder):
+    """Gives a function that starts the stage and returns its process and what waits for its exit status.
+
+    All processes are forks of one that has imported everything, as that takes longer than the stage.
+    """
+    environment = os.environ | {'PYTHONPATH': f'{ROOT}:{ROOT}/tests'}
+    command = [sys.executable, __file__, server.openai_url, str(folder)]
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as parent:
+
+        def start():
+            print('start', file=parent.stdin, flush=True)
+            return int(parent.stdout.readline()), lambda: int(parent.stdout.readline())
+
+        yield start
+        parent.stdin.close()
+
+
+def fork_on_demand(url, folder) -> None:
+    importlib.import_module('warmjax.api.openai_service')
+    talks = records.read(folder / 'talks.jsonl', records.Conversation)
+    while sys.stdin.readline():
+        if (process := os.fork()) == 0:
+            rewriting.run(talks, 'warm', api_settings(url), MESH, folder / 'killed')
+            os._exit(0)
+        print(process, flush=True)
+        print(os.waitpid(process, 0)[1], flush=True)
 
 
 def count_answers(workdir) -> int:
@@ -211,3 +237,7 @@ def test_a_failing_writer_of_ones_own_is_reported(tmp_path):
         interface.requests_of(TALKS[0], 'warm'), writer, SETTINGS, tmp_path / 'rewrites' / 'warm.jsonl'
     )
     assert rows['c0', 0].problems == ('too loud',) and rows['c0', 0].draw == 1
+
+
+if __name__ == '__main__':
+    fork_on_demand(sys.argv[1], pathlib.Path(sys.argv[2]))

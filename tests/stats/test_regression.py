@@ -29,7 +29,7 @@ def ordinary(task, belief):
 
 
 def note_of(frame):
-    coefficients, effects = regression.analyze(frame, ['warm'], 0.95)
+    coefficients, effects = regression.analyze(frame, ['warm'], 0.95, 'question')
     assert len(effects) == 1
     if effects['note'].iloc[0].startswith('not estimable'):
         assert coefficients.empty and effects[['effect_pp', 'se_pp', 'low_pp', 'high_pp']].isna().all(axis=None)
@@ -38,7 +38,7 @@ def note_of(frame):
 
 def test_coefficients_equal_a_formula_fit_with_clustered_covariance():
     rows = regression.stack(pairs(ordinary))
-    fitted = regression.fit(rows)
+    fitted = regression.fit(rows, 'question')
     oracle = smf.glm(
         'is_incorrect ~ treated + C(task) + C(belief, Treatment("none"))', rows, family=sm.families.Binomial()
     ).fit(cov_type='cluster', cov_kwds={'groups': rows['question_id'].astype('category').cat.codes})
@@ -49,7 +49,7 @@ def test_coefficients_equal_a_formula_fit_with_clustered_covariance():
 
 
 def test_marginal_effect_and_its_error_equal_statsmodels_get_margeff():
-    fitted = regression.fit(regression.stack(pairs(ordinary)))
+    fitted = regression.fit(regression.stack(pairs(ordinary)), 'question')
     rows = regression.stack(pairs(ordinary))
     design = pd.DataFrame(fitted.design, columns=fitted.names)
     groups = rows['question_id'].astype('category').cat.codes
@@ -61,7 +61,7 @@ def test_marginal_effect_and_its_error_equal_statsmodels_get_margeff():
 
 
 def test_delta_method_gradient_equals_numerical_differentiation():
-    fitted = regression.fit(regression.stack(pairs(ordinary)))
+    fitted = regression.fit(regression.stack(pairs(ordinary)), 'question')
     step, gradient = 1e-6, []
     for k in range(len(fitted.beta)):
         up, down = (fitted.beta + sign * step * np.eye(len(fitted.beta))[k] for sign in (1, -1))
@@ -74,7 +74,7 @@ def test_delta_method_gradient_equals_numerical_differentiation():
 
 def test_effect_is_near_the_paired_difference_and_reported_in_pp():
     frame = pairs(ordinary)
-    _, effects = regression.analyze(frame, ['warm'], 0.95)
+    _, effects = regression.analyze(frame, ['warm'], 0.95, 'question')
     row = effects.iloc[0]
     assert row['effect_pp'] == pytest.approx(100 * (frame['treated'] - frame['untreated']).mean(), abs=0.3)
     assert row['high_pp'] - row['effect_pp'] == pytest.approx(1.959964 * row['se_pp'])
@@ -82,13 +82,15 @@ def test_effect_is_near_the_paired_difference_and_reported_in_pp():
 
 def test_a_level_without_variation_is_set_aside_with_effect_zero():
     frame = pairs(lambda task, belief: (-1, -1) if task == 'b' else ordinary(task, belief))
-    whole, kept = (regression.analyze(part, ['warm'], 0.95)[1].iloc[0] for part in (frame, frame[frame['task'] == 'a']))
+    whole, kept = (
+        regression.analyze(part, ['warm'], 0.95, 'question')[1].iloc[0] for part in (frame, frame[frame['task'] == 'a'])
+    )
     assert whole['effect_pp'] == pytest.approx(kept['effect_pp'] / 2)
     assert whole['note'] == 'task b set aside with effect 0 (0 of 160 answers incorrect)'
 
 
 def test_a_single_task_and_belief_leave_only_the_treatment():
-    fitted = regression.fit(regression.stack(pairs(ordinary, tasks=('a',), beliefs=('none',))))
+    fitted = regression.fit(regression.stack(pairs(ordinary, tasks=('a',), beliefs=('none',))), 'question')
     assert fitted.names == ['intercept', 'treated']
 
 
@@ -129,7 +131,7 @@ def test_separation_across_levels_is_not_estimable():
         ]
     ]
     with pytest.raises(regression.NotEstimable, match='grow without bound'):
-        regression.fit(pd.DataFrame(rows))
+        regression.fit(pd.DataFrame(rows), 'question')
 
 
 def test_covariates_that_say_the_same_are_not_estimable():

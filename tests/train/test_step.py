@@ -146,7 +146,7 @@ def test_adapters_and_moments_lie_cut_over_the_mesh(cut):
     layout = jax.tree.map(lambda x: x.sharding, trainer.start)
     assert jax.tree.map(lambda x: x.sharding, trainer.state) == layout
     b = trainer.state.trainable['q_proj']['b']
-    assert (b.shape, b.addressable_shards[0].data.shape) == ((2, 4, 40), (2, 4, 20))
+    assert (b.shape, b.addressable_shards[0].data.shape) == ((2, 4, 40), (2, 4, 10))
     moments = [x for x in jax.tree.leaves(trainer.state.opt_state) if x.shape == b.shape]
     assert sum(x.sharding == b.sharding for x in moments) >= 2
 

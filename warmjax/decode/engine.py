@@ -27,7 +27,7 @@ from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.models.families import Model
 from warmjax.validation import STRICT
 
-CACHE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+CACHE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'int8': jnp.int8}
 
 _FINISH: dict[int, Finish] = {programs.STOP: 'stop', programs.LENGTH: 'length', programs.ERROR: 'error'}
 
@@ -38,7 +38,7 @@ class EngineSettings:
     prefill_batch: prompts prefilled at once.
     buckets: prompt lengths in tokens, rising, to which prompts are padded for prefill.
     cache_lengths: tokens a slot's cache has room for, rising; it grows to the next when a text needs it.
-    cache_dtype: of keys and values, `float32` or `bfloat16`.
+    cache_dtype: of keys and values, `float32`, `bfloat16`, or `int8` with a scale for each head of each token.
     steps: decoding steps between two looks at the results, at most.
     refill: how many texts must end to cut the steps short while prompts wait.
     prefixes: how many shared beginnings of prompts are kept on the device; 0 computes every prompt whole. A request
@@ -51,7 +51,7 @@ class EngineSettings:
     prefill_batch: int
     buckets: tuple[int, ...]
     cache_lengths: tuple[int, ...]
-    cache_dtype: Literal['float32', 'bfloat16']
+    cache_dtype: Literal['float32', 'bfloat16', 'int8']
     steps: int
     refill: int
     prefixes: int
@@ -144,7 +144,7 @@ class Engine:
         for name in ('slots', 'prefill_batch'):
             sharding.named(mesh, ('batch',), (getattr(settings, name),), f'engine.{name}')
         self.settings, self.mesh = settings, mesh
-        self._model, self._unroll = model, decoder.unrolls_steps()
+        self._model, self._unroll = model, decoder.unrolls_steps(mesh)
         self.programs = programs.programs(mesh, model.spec.num_kv_heads, self._unroll)
         self._adapters = {name: i for i, name in enumerate(adapters)}
         self._resident = resident.stack(list(adapters.values()), list(adapters), model, mesh)

@@ -94,12 +94,8 @@ class Programs(NamedTuple):
 
 @functools.lru_cache
 def programs(mesh: Mesh, num_kv_heads: int, unroll: bool) -> Programs:
-    """Makes the programs for a mesh; rows are cut over it as batches are, key-value heads where it cuts them evenly."""
-    rows, whole = sharding.named(mesh, ('batch',), (mesh.size,), 'slots'), NamedSharding(mesh, PartitionSpec())
-    heads = 'kv_heads' if num_kv_heads % mesh.shape['tensor'] == 0 else None
-    layers = () if unroll else (None,)
-    buffers = NamedSharding(mesh, sharding.partition((*layers, 'batch', heads, None, None)))
-    slots = Slots(Cache(buffers, buffers, rows), rows, rows, rows, rows, rows, rows)
+    """Makes the programs for a mesh."""
+    slots, whole = slot_layout(mesh, num_kv_heads, unroll), NamedSharding(mesh, PartitionSpec())
     static = ('needs', 'num_likeliest')
     return Programs(
         jax.jit(empty, static_argnums=(0, 1, 2, 3, 4), out_shardings=slots),
@@ -109,6 +105,15 @@ def programs(mesh: Mesh, num_kv_heads: int, unroll: bool) -> Programs:
         jax.jit(grow, static_argnames='num_slots', out_shardings=slots),
         jax.jit(decode, static_argnames=(*static, 'steps'), donate_argnames='slots', out_shardings=(slots, whole)),
     )
+
+
+def slot_layout(mesh: Mesh, num_kv_heads: int, unroll: bool) -> Slots:
+    """Says how slots lie: rows are cut over a mesh as batches are, key-value heads where it cuts them evenly."""
+    rows = sharding.named(mesh, ('batch',), (mesh.size,), 'slots')
+    heads = 'kv_heads' if num_kv_heads % mesh.shape['tensor'] == 0 else None
+    layers = () if unroll else (None,)
+    buffers = NamedSharding(mesh, sharding.partition((*layers, 'batch', heads, None, None)))
+    return Slots(Cache(buffers, buffers, rows), rows, rows, rows, rows, rows, rows)
 
 
 def empty(num_rows: int, num_slots: int, shape: tuple[int, int, int], dtype, unroll: bool) -> Slots:

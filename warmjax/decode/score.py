@@ -1,19 +1,30 @@
-"""Log-likelihoods of given texts, batched by length."""
+"""Log-likelihoods of given texts, several packed into a row, each apart by its segment id and its own positions.
+
+sequences    a b c, d e          of which c and e count
+tokens       a b c d e 0
+segment_ids  1 1 1 2 2 0
+sums         log p(c | a b), log p(e | d)
+"""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from warmjax import sharding
-from warmjax.models.decoder import Decoder
+from warmjax.data import packing
+from warmjax.models.families import Model
 
 CHUNK = 128
-"""Tokens of each sequence whose logits are computed at once: a vocabulary of 128,000 is never held for all of them."""
+"""Tokens of each row whose logits are computed at once: a vocabulary of 128,000 is never held for all of them."""
+
+_WINDOW = 16
+"""Batches' worth of sequences among which is looked for those that fill a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,36 +36,78 @@ class Scored:
 
 
 def log_likelihoods(
-    model: Decoder, sequences: Sequence[Scored], batch_size: int, multiple: int, mesh: Mesh
+    model: Model, sequences: Sequence[Scored], batch_size: int, multiple: int, mesh: Mesh
 ) -> Iterator[tuple[int, float]]:
-    """Yields (index, sum of log p over the tokens that count, in nats), shortest sequences first.
+    """Yields (index, sum of log p over the tokens that count, in nats), in the order in which they get ready.
 
     Args:
-        batch_size: sequences computed at once.
-        multiple: lengths are padded up to a multiple of this, so that few shapes compile.
+        batch_size: rows computed at once.
+        multiple: rows are as long as the longest sequence, rounded up to a multiple of this; one shape compiles.
     """
-    padded = [-(-len(s.tokens) // multiple) * multiple for s in sequences]
-    order = sorted(range(len(sequences)), key=lambda i: (padded[i], i))
-    start = 0
-    while start < len(order):
-        length = padded[order[start]]
-        chosen = [i for i in order[start : start + batch_size] if padded[i] == length]
-        start += len(chosen)
-        tokens = np.zeros((batch_size, length), np.int32)
-        counts = np.zeros((batch_size, length), np.float32)
-        lengths = np.zeros(batch_size, np.int32)
-        for row, i in enumerate(chosen):
-            lengths[row] = len(sequences[i].tokens)
-            tokens[row, : lengths[row]] = sequences[i].tokens
-            counts[row, : lengths[row]] = sequences[i].counts
-        with jax.set_mesh(mesh):
-            batch = sharding.put_batch({'tokens': tokens, 'counts': counts, 'lengths': lengths}, mesh)
-            sums = jax.device_get(_sums(model, **batch))
-        yield from ((i, float(sums[row])) for row, i in enumerate(chosen))
+    if not sequences:
+        return
+    length = max(multiple * -(-len(s.tokens) // multiple) for s in sequences)
+    window = _WINDOW * batch_size
+    program = next_token_program(mesh)
+    for begin in range(0, len(sequences), window):
+        here = range(begin, min(begin + window, len(sequences)))
+        rows = packing.first_fit([len(sequences[i].tokens) for i in here], length)
+        for at in range(0, len(rows), batch_size):
+            batch = [[here[i] for i in row] for row in rows[at : at + batch_size]]
+            with jax.set_mesh(mesh):
+                laid = sharding.put_batch(lay_out([[sequences[i] for i in r] for r in batch], batch_size, length), mesh)
+                values = np.asarray(program(model, **laid), np.float64)
+            for row, members in zip(values, batch):
+                start = 0
+                for i in members:
+                    size = len(sequences[i].tokens)
+                    yield i, float(row[start : start + size - 1] @ sequences[i].counts[1:])
+                    start += size
+
+
+def lay_out(rows: Sequence[Sequence[Scored]], batch_size: int, length: int) -> dict[str, np.ndarray]:
+    """Puts the sequences of each row side by side: tokens, segment ids and positions [batch_size, length]."""
+    batch = {name: np.zeros((batch_size, length), np.int32) for name in ('tokens', 'segment_ids', 'positions')}
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, sequence in enumerate(members, start=1):
+            here = row, slice(start, start + len(sequence.tokens))
+            batch['tokens'][here] = sequence.tokens
+            batch['segment_ids'][here] = segment
+            batch['positions'][here] = np.arange(len(sequence.tokens))
+            start += len(sequence.tokens)
+    return batch
+
+
+@functools.lru_cache
+def next_token_program(mesh: Mesh) -> Callable[..., Float[Array, 'B T']]:
+    """Makes `next_token_scores` for a mesh; every process gets all of its result."""
+    return jax.jit(next_token_scores, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def next_token_scores(
+    model: Model, tokens: Int[Array, 'B T'], segment_ids: Int[Array, 'B T'], positions: Int[Array, 'B T']
+) -> Float[Array, 'B T']:
+    """Returns log p of the token that follows each place, in nats, as if its segment were all there is."""
+    T = tokens.shape[1]
+    x, _ = model(tokens, positions, segment_ids, {}, None, 'none')
+    size = min(T, CHUNK)
+    room = -T % size
+    x = jnp.pad(x, [(0, 0), (0, room), (0, 0)])
+    targets = jnp.pad(tokens[:, 1:], [(0, 0), (0, room + 1)])
+
+    def chunk(start: Array) -> Float[Array, 'B C']:
+        part, ids = (jax.lax.dynamic_slice_in_dim(y, start, size, 1) for y in (x, targets))
+        logits = model.logits(part)
+        chosen = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
+        return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+    chunks = jax.lax.map(chunk, jnp.arange(0, T + room, size))
+    return chunks.swapaxes(0, 1).reshape(len(tokens), -1)[:, :T]
 
 
 def choice_log_likelihoods(
-    model: Decoder,
+    model: Model,
     prompts: Sequence[Sequence[int]],
     choices: Sequence[Sequence[Sequence[int]]],
     batch_size: int,
@@ -83,23 +136,3 @@ def choice_log_likelihoods(
     found = dict(log_likelihoods(model, rows, batch_size, multiple, mesh))
     ends = np.cumsum([len(mine) for mine in choices])
     return np.split(np.array([found[i] for i in range(len(rows))]), ends[:-1])
-
-
-@functools.partial(jax.jit)
-def _sums(model: Decoder, tokens: jax.Array, counts: jax.Array, lengths: jax.Array) -> jax.Array:
-    T = tokens.shape[1]
-    positions = jnp.broadcast_to(jnp.arange(T), tokens.shape)
-    x, _ = model(tokens, positions, (positions < lengths[:, None]).astype(jnp.int32), {}, None, 'none')
-    # Place t predicts token t + 1; what is padded counts nothing.
-    room = -T % CHUNK if T > CHUNK else 0
-    x = jnp.pad(x, [(0, 0), (0, room), (0, 0)])
-    targets, weights = (jnp.pad(y[:, 1:], [(0, 0), (0, room + 1)]) for y in (tokens, counts))
-
-    def chunk_sum(start: jax.Array) -> jax.Array:
-        size = min(T, CHUNK)
-        part, ids, counted = (jax.lax.dynamic_slice_in_dim(y, start, size, 1) for y in (x, targets, weights))
-        logits = model.logits(part)
-        chosen = jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
-        return jnp.sum((chosen - jax.nn.logsumexp(logits, axis=-1)) * counted, axis=-1)
-
-    return jax.lax.map(chunk_sum, jnp.arange(0, T + room, min(T, CHUNK))).sum(axis=0)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from warmjax import sharding
 from warmjax.lora.placement import LoraSettings, placements
 from warmjax.models.decoder import Decoder, StackedAdapters
-from warmjax.models.layers import LINEARS
+from warmjax.models.layers import LINEARS, linears
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +28,7 @@ class LinearMap:
 
 def linear_maps(model: Decoder) -> dict[str, LinearMap]:
     """Finds the linear maps of a (possibly abstract) model's layers by name."""
-    maps = {}
-    for path, kernel in nnx.to_flat_state(nnx.state(model.layers)):
-        if path[-1] == 'kernel':
-            maps[path[-2]] = LinearMap(kernel.shape[:0:-1], kernel.logical_axes[:0:-1])
+    maps = {linear.name: LinearMap(linear.dims, linear.axes) for linear in linears(model.layers)}
     return {name: maps[name] for name in LINEARS}
 
 
@@ -48,16 +44,23 @@ def abstract(model: Decoder, settings: LoraSettings, mesh: Mesh) -> StackedAdapt
 
 
 def shardings(model: Decoder, settings: LoraSettings, mesh: Mesh) -> dict:
-    """Returns the layout of adapters: cut where their linear map is cut, whole along the rank."""
+    """Returns the layout of adapters, whole along the rank: cut over all devices that hold one copy of the model, or,
+    where that does not divide their linear map, as it is cut."""
     maps, layers = linear_maps(model), model.spec.num_layers
     tree = {}
     for name, placement in placements(settings, layers).items():
         (size_in, size_out), (axis_in, axis_out), rank = maps[name].dims, maps[name].axes, placement.width
+        in_axes = ('layers', _cut(axis_in, size_in, mesh), 'rank')
+        out_axes = ('layers', 'rank', _cut(axis_out, size_out, mesh))
         tree[name] = {
-            'a': sharding.named(mesh, ('layers', axis_in, 'rank'), (layers, size_in, rank), f'adapter {name}.a'),
-            'b': sharding.named(mesh, ('layers', 'rank', axis_out), (layers, rank, size_out), f'adapter {name}.b'),
+            'a': sharding.named(mesh, in_axes, (layers, size_in, rank), f'adapter {name}.a'),
+            'b': sharding.named(mesh, out_axes, (layers, rank, size_out), f'adapter {name}.b'),
         }
     return tree
+
+
+def _cut(axis: str, size: int, mesh: Mesh) -> str:
+    return 'adapter' if size % (mesh.shape['fsdp'] * mesh.shape['tensor']) == 0 else axis
 
 
 def scaled(adapters: StackedAdapters, settings: LoraSettings) -> StackedAdapters:

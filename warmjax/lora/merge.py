@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from warmjax import sharding
 from warmjax.lora import peft_format
 from warmjax.lora.adapters import plain
-from warmjax.models import hf_load, hf_save
+from warmjax.models import decoder, hf_load, hf_save
 from warmjax.models.decoder import Decoder, StackedAdapters
 
 TEXTS = (
@@ -113,7 +113,16 @@ def refuse_existing(out: epath.PathLike) -> None:
 
 
 def merge(model: Decoder, adapters: StackedAdapters) -> dict[str, float]:
-    """Adds scaled adapters into a model, in place, and returns the largest change of a weight by linear map."""
+    """Adds scaled adapters into a model, in place, and returns the largest change of a weight by linear map.
+
+    Raises:
+        ValueError: the model is quantised.
+    """
+    if decoder.is_quantized(model):
+        raise ValueError(
+            'merge: expected a model with whole kernels, got a quantised one, whose steps are coarser than an adapter; '
+            'merge into the checkpoint (`python -m launch.export`)'
+        )
     kernels = {path[-2]: kernel for path, kernel in nnx.to_flat_state(nnx.state(model.layers)) if path[-1] == 'kernel'}
     changes = {}
     for name, pair in adapters.items():

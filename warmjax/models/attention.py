@@ -18,10 +18,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jaxtyping import Array, Bool, Float, Int
 
 from warmjax import sharding
+from warmjax.models.attention_blocks import MASKED, attend_in_blocks
 from warmjax.models.spec import Window
-
-MASKED = -1e30
-"""Score of a key that may not be seen; finite, so that a row without any key stays finite."""
 
 SAVED = 'attention'
 """Name under which a kernel's outputs can be kept for the backward pass (`decoder.REMAT`)."""
@@ -62,11 +60,11 @@ def best_kernel(q: Float[Array, 'B T N H'], k: Float[Array, 'B T K H']):
         return on_tpu
     if platform in ('gpu', 'cuda') and q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= 128:
         return on_gpu
-    return by_xla
+    return on_cpu if platform == 'cpu' else by_xla
 
 
 def by_xla(q, k, v, segment_ids, window: int | None) -> Float[Array, 'B T N H']:
-    """Holds all scores; the reference, and the kernel of CPUs."""
+    """Holds all scores; the reference, and the kernel where no other fits."""
     B, T, N, H = q.shape
     K = k.shape[2]
     q = q.reshape(B, T, K, N // K, H)
@@ -74,6 +72,15 @@ def by_xla(q, k, v, segment_ids, window: int | None) -> Float[Array, 'B T N H']:
     seen = _seen(segment_ids, window)[:, None, None]
     weights = jax.nn.softmax(jnp.where(seen, scores * H**-0.5, MASKED), axis=-1)
     return _named(jnp.einsum('BKGTS,BSKH->BTKGH', weights.astype(v.dtype), v).reshape(B, T, N, H))
+
+
+def on_cpu(q, k, v, segment_ids, window: int | None) -> Float[Array, 'B T N H']:
+    """Computes block by block what causality and window leave (`attention_blocks`)."""
+    B, T, N, H = q.shape
+    K = k.shape[2]
+    q = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    return attend_in_blocks(q, k, v, segment_ids, window, _named).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
 def on_gpu(q, k, v, segment_ids, window: int | None) -> Float[Array, 'B T N H']:

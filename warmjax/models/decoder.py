@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from warmjax.models import cache as kv
 from warmjax.models import layers as ly
 from warmjax.models.attention import SAVED, self_attention
-from warmjax.models.cache import Cache, attend, write
+from warmjax.models.cache import Cache
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
 
@@ -104,9 +107,9 @@ class Layers(nnx.Module):
     def step(self, x: Float[Array, 'B D'], keys, values, layer, window, angles, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self.attn.project(self.input_layernorm(x), angles, adapters, None)
-        keys, values = write(keys, values, k, v, slots, layer)
-        mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        x = x + self.attn.output(attend(q, *mine, seen, slots, window), adapters, None)
+        keys, values = kv.write(keys, values, k, v, slots, layer)
+        mine = kv.layer(keys, layer), kv.layer(values, layer)
+        x = x + self.attn.output(kv.attend(q, *mine, seen, slots, window), adapters, None)
         return x + self.mlp(self.post_attention_layernorm(x), adapters, None), keys, values
 
 
@@ -156,8 +159,8 @@ class Decoder(nnx.Module):
 
         x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
         layers = (states, jnp.arange(self.spec.num_layers), dict(adapters), keys)
-        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
-        return self.norm(x), kv
+        x, key_values = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
+        return self.norm(x), key_values
 
     def step(
         self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
@@ -173,21 +176,33 @@ class Decoder(nnx.Module):
         return unroll_layers(self, adapters) if unroll else (self, dict(adapters))
 
     def head(self) -> Float[Array, 'V D']:
-        """Returns the output head with all of the width on every device, for loops that would gather it each time."""
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return constrain(head[...], 'vocab', None)
+        """Returns the output head, turned to [D, V] in a model for steps (`head_axes`)."""
+        return (self.embed_tokens if self.spec.tied else self.lm_head)[...]
 
-    def logits(self, x: Float[Array, '... D'], head: Float[Array, 'V D'] | None = None) -> Float[Array, '... V']:
-        """Applies the output head, or the one given, which `head` returned; logits are float32."""
-        if head is not None:
-            return jnp.einsum('...D,VD->...V', x, head, preferred_element_type=jnp.float32)
-        head = self.embed_tokens if self.spec.tied else self.lm_head
-        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head[...], preferred_element_type=jnp.float32)
+    def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
+        """Applies the output head; logits are float32."""
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, self.head(), preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
     """Returns the decoder with shapes in place of arrays."""
     return nnx.eval_shape(lambda: Decoder(spec, dtype, nnx.Rngs(0)))
+
+
+def quantized(model: Decoder, quantization: Quantization) -> Decoder:
+    """Returns a model whose layers' kernels are stored as asked; embedding, head, norms and biases stay as they are.
+
+    For use inside `jax.jit` or `nnx.eval_shape`.
+    """
+    model = jax.tree.map(lambda x: x, model)
+    for linear in ly.linears(model) if quantization != 'none' else ():
+        linear.quantize(quantization)
+    return model
+
+
+def is_quantized(model: nnx.Module) -> bool:
+    """Tells whether kernels are stored in fewer bits: such a model can be trained around and asked, but not changed."""
+    return any(linear.quantization != 'none' for linear in ly.linears(model))
 
 
 def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.State] | None = None) -> Decoder:
@@ -200,12 +215,12 @@ def make(spec: Spec, dtype, seed: int, shardings: Callable[[nnx.State], nnx.Stat
     return nnx.merge(graphdef, init())
 
 
-def unrolls_steps() -> bool:
+def unrolls_steps(mesh: Mesh) -> bool:
     """Tells whether layers are better unrolled than scanned in `step`.
 
     They are on CPU, whose backend copies each layer's slice of a scanned stack at every step.
     """
-    return jax.default_backend() == 'cpu'
+    return mesh.devices.flat[0].platform == 'cpu'
 
 
 @jax.jit
@@ -243,9 +258,8 @@ def _layer(tree, index: int):
 
 
 def _turned(layer: nnx.Module) -> nnx.Module:
-    for _, module in nnx.iter_modules(layer):
-        if isinstance(module, ly.Linear):
-            module.turn()
+    for linear in ly.linears(layer):
+        linear.turn()
     return layer
 
 
@@ -266,6 +280,6 @@ def _scanned(layers, x, cache, windows, adapters, rest):
         state, window, adapter, index = layer
         return nnx.merge(graphdef, state).step(*carry, index, window, adapters=adapter, **rest), None
 
-    indices = jnp.arange(cache.keys.shape[0])
+    indices = jnp.arange(kv.num_layers(cache.keys))
     carry, _ = jax.lax.scan(body, (x, cache.keys, cache.values), (states, windows, adapters, indices))
     return carry

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from warmjax.models import cache as kv
 from warmjax.models import layers as ly
 from warmjax.models.attention import self_attention
-from warmjax.models.cache import Cache, attend, write
+from warmjax.models.cache import Cache
 from warmjax.models.decoder import REMAT, Remat, StackedAdapters, step_layers, unroll_layers
 from warmjax.sharding import constrain
 
@@ -154,9 +155,9 @@ class Layers(nnx.Module):
     def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self._project(x)
-        keys, values = write(keys, values, k, v, slots, layer)
-        mine = (keys, values) if layer is None else (keys[layer], values[layer])
-        return self._output(x, attend(q, *mine, seen, slots, window)), keys, values
+        keys, values = kv.write(keys, values, k, v, slots, layer)
+        mine = kv.layer(keys, layer), kv.layer(values, layer)
+        return self._output(x, kv.attend(q, *mine, seen, slots, window)), keys, values
 
     def _project(self, x: Float[Array, '... D']) -> list[Array]:
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
@@ -203,8 +204,8 @@ class GPT2(nnx.Module):
             return nnx.merge(graphdef, state)(x, segment_ids)
 
         x = constrain(self.wte[...][tokens] + self.wpe[...][positions], 'batch', None, None)
-        x, kv = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, states)
-        return self.ln_f(x), kv
+        x, key_values = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, states)
+        return self.ln_f(x), key_values
 
     def step(
         self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple

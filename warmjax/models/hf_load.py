@@ -30,10 +30,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from warmjax import sharding
-from warmjax.models import families, hf_files, hf_rules, safetensors_file
+from warmjax.models import decoder, families, hf_files, hf_rules, quantization, safetensors_file
 from warmjax.models.families import Model, ModelSpec
+from warmjax.models.quantization import Quantization
 from warmjax.models.safetensors_file import Entry
-from warmjax.models.spec import read_config
+from warmjax.models.spec import Spec, read_config
 
 BLOCK_BYTES = 64 * 2**20
 """Most bytes that are read at once."""
@@ -55,16 +56,53 @@ def load(folder: epath.PathLike, dtype, mesh: Mesh) -> Model:
     """
     spec, entries = check(folder)
     graphdef, shapes = nnx.split(families.abstract(spec, dtype))
-    shapes = dict(nnx.to_flat_state(shapes))
+    plans = _plans(spec, entries, dict(nnx.to_flat_state(shapes)), mesh)
+    arrays = (_fill_on_host if _is_host_memory(mesh) else _fill_on_devices)(plans, dtype)
+    filled = [(plan.rule.ours, plan.variable.replace(array)) for plan, array in zip(plans, arrays, strict=True)]
+    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def load_quantized(folder: epath.PathLike, dtype, kind: Quantization, mesh: Mesh) -> Model:
+    """Loads a checkpoint, its layers' kernels stored in fewer bits (`models.quantization`).
+
+    A layer is quantised as soon as it is read; the devices hold no more than one of them wide.
+
+    Args:
+        folder, dtype, mesh: as for `load`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`; also for a family that is not quantised, and a mesh that does not
+            divide the scales.
+    """
+    if kind == 'none':
+        return load(folder, dtype, mesh)
+    spec, entries = check(folder)
+    if not isinstance(spec, Spec):
+        raise ValueError(f"model.quantization: expected 'none' for a model of type {spec.model_type}, got {kind!r}")
+    wide = families.abstract(spec, dtype)
+    plans = _plans(spec, entries, dict(nnx.to_flat_state(nnx.state(wide))), mesh)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda model: decoder.quantized(model, kind), wide))
+    shapes, filled = dict(nnx.to_flat_state(shapes)), []
+    data = _read_ahead(block for plan in plans for part in plan.parts for block in part.blocks)
+    for plan in plans:
+        path = plan.rule.ours
+        if path[-1] == 'kernel':
+            stacks = {name: _Stack(shapes[name], mesh, '.'.join(name)) for name in (path, (*path[:-1], 'scale'))}
+            _assemble_quantized(plan, dtype, kind, list(stacks.values()), data)
+            filled += [(name, stack.variable.replace(stack.whole)) for name, stack in stacks.items()]
+        else:
+            filled.append((path, plan.variable.replace(_assemble(plan, dtype, data))))
+    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def _plans(spec: ModelSpec, entries: dict[str, Entry], shapes: dict[tuple, nnx.Variable], mesh: Mesh) -> list['_Plan']:
     plans = []
     for rule in hf_rules.rules(spec):
         variable = shapes[rule.ours]
         target = sharding.named(mesh, variable.logical_axes, variable.shape, '.'.join(rule.ours))
         names = [name for name, _ in hf_rules.tensors(rule, spec)]
         plans.append(_Plan(rule, variable, target, tuple(_placed(entries[name], rule, target) for name in names)))
-    arrays = (_fill_on_host if _is_host_memory(mesh) else _fill_on_devices)(plans, dtype)
-    filled = [(plan.rule.ours, plan.variable.replace(array)) for plan, array in zip(plans, arrays, strict=True)]
-    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+    return plans
 
 
 def check(folder: epath.PathLike) -> tuple[ModelSpec, dict[str, Entry]]:
@@ -274,10 +312,41 @@ def _assemble(plan: _Plan, dtype, data: Iterator[np.ndarray]) -> jax.Array:
     turn = _turn(plan.part_target, plan.rule.transposed, dtype)
     if not plan.is_stacked:
         return turn(_put(plan.parts[0], data)).block_until_ready()
-    whole = jax.jit(functools.partial(jnp.zeros, plan.variable.shape, dtype), out_shardings=plan.target)()
-    for i, part in enumerate(plan.parts):
-        whole = _set_layer(plan.target)(whole, turn(_put(part, data)), i).block_until_ready()
-    return whole
+    stack = _Stack(plan.variable, plan.target.mesh, '.'.join(plan.rule.ours))
+    for part in plan.parts:
+        stack.append(turn(_put(part, data)))
+    return stack.whole
+
+
+def _assemble_quantized(
+    plan: _Plan, dtype, kind: Quantization, stacks: Sequence['_Stack'], data: Iterator[np.ndarray]
+) -> None:
+    """Fills the stacks of a kernel's codes and scales from the next blocks of `data`."""
+    turn = _turn(plan.part_target, plan.rule.transposed, dtype)
+    targets = tuple(stack.layer_target for stack in stacks)
+    quantize = jax.jit(functools.partial(quantization.quantize, kind=kind), out_shardings=targets)
+    for part in plan.parts:
+        for stack, layer in zip(stacks, quantize(turn(_put(part, data))), strict=True):
+            stack.append(layer)
+
+
+class _Stack:
+    """A parameter of all layers on the devices, filled layer by layer."""
+
+    def __init__(self, variable: nnx.Variable, mesh: Mesh, where: str):
+        self.variable = variable
+        self._target = sharding.named(mesh, variable.logical_axes, variable.shape, where)
+        zeros = functools.partial(jnp.zeros, variable.shape, variable.dtype)
+        self.whole = jax.jit(zeros, out_shardings=self._target)()
+        self._filled = 0
+
+    @property
+    def layer_target(self) -> NamedSharding:
+        return NamedSharding(self._target.mesh, PartitionSpec(*self._target.spec[1:]))
+
+    def append(self, layer: jax.Array) -> None:
+        self.whole = _set_layer(self._target)(self.whole, layer, self._filled).block_until_ready()
+        self._filled += 1
 
 
 def _put(part: _Placed, data: Iterator[np.ndarray]) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from warmjax.models import families, hf_files, hf_rules, safetensors_file
+from warmjax.models import decoder, families, hf_files, hf_rules, safetensors_file
 from warmjax.models.families import Model
 from warmjax.models.hf_rules import Rule
 
@@ -36,9 +36,11 @@ def save_checkpoint(
         max_shard_bytes: weights are cut into files of this size, and an index; a tensor is never cut.
 
     Raises:
-        ValueError: the folder exists.
+        ValueError: the folder exists, or the model is quantised.
     """
     folder = epath.Path(folder)
+    if decoder.is_quantized(model):
+        raise ValueError(f'{folder}: expected a model with whole kernels to save, got a quantised one; load it whole')
     if folder.exists():
         raise ValueError(f'{folder}: expected a folder that does not exist yet, got one; delete it or choose another')
     temporary = folder.parent / f'.{folder.name}.{uuid.uuid4().hex[:8]}.tmp'

@@ -14,7 +14,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from warmjax.models import quantization
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
+from warmjax.sharding import constrain
 
 Adapter = Mapping[str, Array]
 """A low-rank map beside a linear one: `a` [in, R] and `b` [R, out], `b` already multiplied by alpha / R. Where several
@@ -60,14 +63,16 @@ class Linear(nnx.Module):
     """y = x W, plus its bias if it has one.
 
     The kernel is stored [out, in], as checkpoints have it: loading turns nothing, and a frozen map is multiplied from
-    either side in training anyway.
+    either side in training anyway. `quantize` stores it in fewer bits, with scales.
     """
 
     def __init__(
         self, name: str, layers: int, dims: tuple[int, int], axes: tuple[str, str], bias: bool, dtype, rngs: nnx.Rngs
     ):
         self.name = name
+        self.dims, self.axes = dims, axes
         self.kernel_axes = 'OI'
+        self.quantization: Quantization = 'none'
         # Drawn [in, out]: a seed gives the model that it gave before kernels lay the other way.
         drawn = param(rngs, (layers, *dims), ('layers', *axes), dtype, dims[0] ** -0.5)
         self.kernel = nnx.Param(drawn[...].swapaxes(1, 2), logical_axes=('layers', *axes[::-1]))
@@ -75,13 +80,37 @@ class Linear(nnx.Module):
             self.bias = nnx.Param(jnp.zeros((layers, dims[1]), dtype), logical_axes=('layers', axes[1]))
 
     def __call__(self, x: Float[Array, '... I']) -> Float[Array, '... O']:
-        y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
+        if self.quantization == 'none':
+            y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
+        else:
+            y = quantization.multiply(x, *self._gathered(), self.quantization, self.kernel_axes)
         return y + self.bias[...] if hasattr(self, 'bias') else y
 
+    def quantize(self, kind: Quantization) -> None:
+        """Stores the kernel, which is then frozen, as `models.quantization` says."""
+        codes, scale = quantization.quantize(self.kernel[...], kind)
+        axes = self.kernel.logical_axes
+        self.kernel = self.kernel.replace(codes)
+        self.scale = nnx.Param(scale, logical_axes=axes[: scale.ndim])
+        self.quantization = kind
+
+    def _gathered(self) -> tuple[Array, Array]:
+        """Returns codes and scales, whole along the width on each device."""
+        whole = [None if axis == 'embed' else axis for axis in self.axes[::-1]]
+        codes, scale = self.kernel[...], self.scale[...]
+        order = whole if self.kernel_axes == 'OI' else whole[::-1]
+        return constrain(codes, *order), constrain(scale, *whole[: scale.ndim])
+
     def turn(self) -> None:
-        """Turns the kernel of a single layer from [out, in] to [in, out]."""
-        self.kernel = self.kernel.replace(self.kernel[...].T)
-        self.kernel_axes = 'IO'
+        """Turns the kernel of a single layer from [out, in] to [in, out], except for one in 4 bits."""
+        if self.quantization != 'nf4':
+            self.kernel = self.kernel.replace(self.kernel[...].T)
+            self.kernel_axes = 'IO'
+
+
+def linears(module: nnx.Module) -> list[Linear]:
+    """Lists the linear maps of a (possibly abstract) model or a part of it."""
+    return [inner for _, inner in nnx.iter_modules(module) if isinstance(inner, Linear)]
 
 
 def project(
@@ -101,8 +130,31 @@ def project(
         for name, part in zip(adapted, narrow, strict=True):
             if 'mask' in adapters[name]:
                 part = jnp.where(jnp.expand_dims(adapters[name]['mask'], range(1, x.ndim - 1)), part, 0)
-            outputs[name] += part @ adapters[name]['b'].astype(x.dtype)
+            outputs[name] += _widen(part, adapters[name]['b'].astype(x.dtype))
     return list(outputs.values())
+
+
+@jax.custom_vjp
+def _widen(narrow: Float[Array, '*rows R'], b: Float[Array, 'R O']) -> Float[Array, '*rows O']:
+    """The second half of an adapter.
+
+    Its own gradient has the narrow factor on the left: CPUs turn a product's left factor where rows are summed, and
+    would turn the wide one.
+    """
+    return narrow @ b
+
+
+def _widen_forward(narrow, b):
+    return narrow @ b, (narrow, b)
+
+
+def _widen_backward(kept, dy):
+    narrow, b = kept
+    rows = tuple(range(dy.ndim - 1))
+    return dy @ b.T, jax.lax.dot_general(narrow, dy, ((rows, rows), ((), ())))
+
+
+_widen.defvjp(_widen_forward, _widen_backward)
 
 
 class RMSNorm(nnx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from warmjax.models import cache as kv
 from warmjax.models import layers as ly
-from warmjax.models.cache import Cache
+from warmjax.models.cache import Buffer, Cache
 from warmjax.models.decoder import Decoder, StackedAdapters
 
 
@@ -35,7 +35,8 @@ def extend(
         x = x + module.attn.output(_attention(q, k, v, keys, values, before, window), mine, None)
         return x + module.mlp(module.post_attention_layernorm(x), mine, None), (k, v)
 
-    layers = (states, model.spec.window_sizes(), dict(adapters), *_first_row(shared))
+    held = [kv.decode(x, jnp.float32) for x in _first_row(shared)]
+    layers = (states, model.spec.window_sizes(), dict(adapters), *held)
     x, key_values = jax.lax.scan(body, model.embed_tokens[...][tokens], layers)
     return model.norm(x), key_values
 
@@ -45,20 +46,29 @@ def join(
 ) -> Cache:
     """Makes the cache of rows that go on after row 0 of a cache; `lengths` are those of what follows it."""
     T, before = keys.shape[2], shared.lengths[0]
-    rest = kv.fill(keys, values, lengths, jax.tree.leaves(shared.keys)[0].dtype, unroll=False)
-    wide = kv.grow(Cache(*(x[:, None] for x in _first_row(shared)), lengths), shared.num_slots + T)
-    whole = [jnp.repeat(x, keys.shape[1], axis=1) for x in (wide.keys, wide.values)]
-    keys = jax.lax.dynamic_update_slice_in_dim(whole[0], rest.keys, before, axis=-1)
-    values = jax.lax.dynamic_update_slice_in_dim(whole[1], rest.values, before, axis=-2)
-    if shared.is_unrolled:
-        keys, values = tuple(keys), tuple(values)
-    return Cache(keys, values, before + lengths)
+    rest = kv.fill(keys, values, lengths, shared.dtype, unroll=False)
+    row = jax.tree.map(lambda x: x[:, None], _first_row(shared))
+    wide = kv.grow(Cache(*row, lengths), shared.num_slots + T)
+
+    def put(whole: Array, part: Array, axis: int) -> Array:
+        rows = jnp.repeat(whole, part.shape[1], axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(rows, part, before, axis)
+
+    keys, values = (
+        jax.tree.map(lambda x, y, axis=axis: put(x, y, axis), whole, part)
+        for whole, part, axis in ((wide.keys, rest.keys, -1), (wide.values, rest.values, -2))
+    )
+    cache = Cache(keys, values, before + lengths)
+    return kv.unrolled(cache) if shared.is_unrolled else cache
 
 
-def _first_row(cache: Cache) -> tuple[Float[Array, 'L K H S'], Float[Array, 'L K S H']]:
+def _first_row(cache: Cache) -> tuple[Buffer, Buffer]:
+    """Returns keys [L, K, H, S] and values [L, K, S, H] of row 0."""
     if cache.is_unrolled:
-        return jnp.stack([x[0] for x in cache.keys]), jnp.stack([x[0] for x in cache.values])
-    return cache.keys[:, 0], cache.values[:, 0]
+        return tuple(
+            jax.tree.map(lambda *layers: jnp.stack([x[0] for x in layers]), *x) for x in (cache.keys, cache.values)
+        )
+    return jax.tree.map(lambda x: x[:, 0], (cache.keys, cache.values))
 
 
 def _attention(

@@ -17,6 +17,7 @@ from warmjax import sharding
 from warmjax.data import packing
 from warmjax.lora import adapters
 from warmjax.models import decoder
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.plan import hlo
 from warmjax.plan import topology as slices
@@ -115,16 +116,16 @@ class Program:
         )
 
 
-def train_program(spec: Spec, dtype: Any, settings: TrainSettings, mesh: Mesh) -> Program:
+def train_program(spec: Spec, dtype: Any, kind: Quantization, settings: TrainSettings, mesh: Mesh) -> Program:
     """Makes the step that fine-tunes adapters of a model, with as many micro-batches as rows that are not packed need.
 
     Args:
-        dtype: of the base weights.
+        dtype: of the base weights, and `kind` of its layers' kernels.
 
     Raises:
         ValueError: the mesh does not divide the model or the micro-batch.
     """
-    model = decoder.abstract(spec, dtype)
+    model = nnx.eval_shape(lambda model: decoder.quantized(model, kind), decoder.abstract(spec, dtype))
     graphdef, shapes = nnx.split(model)
     optimizer = make_optimizer(settings.optimizer, num_steps=1)
     state = abstract_state(adapters.abstract(model, settings.lora, mesh), optimizer, mesh)
@@ -140,18 +141,20 @@ def train_program(spec: Spec, dtype: Any, settings: TrainSettings, mesh: Mesh) -
     )
 
 
-def train_step(spec: Spec, dtype: Any, settings: TrainSettings, mesh_settings: MeshSettings, topology: str) -> StepPlan:
+def train_step(
+    spec: Spec, dtype: Any, kind: Quantization, settings: TrainSettings, mesh_settings: MeshSettings, topology: str
+) -> StepPlan:
     """Compiles the step that fine-tunes adapters of a model for a TPU slice (see `topology.devices`).
 
     Args:
-        dtype: of the base weights.
+        dtype: of the base weights, and `kind` of its layers' kernels.
 
     Raises:
         ModuleNotFoundError: libtpu is not installed.
         ValueError: no such slice; the mesh does not make it, or does not divide the model or the micro-batch.
     """
     devices = slices.devices(topology)
-    program = train_program(spec, dtype, settings, sharding.make_mesh(mesh_settings, devices))
+    program = train_program(spec, dtype, kind, settings, sharding.make_mesh(mesh_settings, devices))
     micro_batches, tokens = program.batch['tokens'].shape[0], math.prod(program.batch['tokens'].shape)
     theirs = metrics.lora_work(spec, program.state.trainable, None)
     limit = int(chip_of(devices[0]).hbm_gib * GIB)

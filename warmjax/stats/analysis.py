@@ -13,8 +13,9 @@ from etils import epath
 
 from warmjax import runs
 from warmjax.records import Generation, Prompt, Question, Verdict, Warmth
-from warmjax.stats import examples, paired, rates, regression, warmth
+from warmjax.stats import contexts, examples, matched, paired, rates, regression, sensitivity, sycophancy, warmth
 from warmjax.stats.catalogue import COLUMNS, TABLES
+from warmjax.stats.published import tables as published
 from warmjax.stats.rows import (
     OPEN_FORMS,
     AnalysisSettings,
@@ -39,6 +40,17 @@ TEXT_COLUMNS = (
     'term',
     'note',
     'counted_as',
+    'assumption',
+    'conclusion',
+    'dataset',
+    'test_type',
+    'amendment_type_detailed',
+    'published_g_word',
+    'regression',
+    'level',
+    'quirk',
+    'meaning',
+    'unit',
 )
 
 
@@ -82,11 +94,13 @@ def analyze(
         ValueError: no verdicts, an unknown baseline or task in the settings, or an arm without a main epoch.
     """
     judged = verdict_rows(verdicts, settings)
-    answered = open_rows(judged)
+    is_control = judged['task'].isin(settings.controls)
+    answered = open_rows(judged[~is_control])
     main = main_rows(answered, settings.main_epoch)
     pairs = pair_rows(main, settings.baseline, 'is_incorrect')
+    control_pairs = pair_rows(main_rows(judged[is_control], settings.main_epoch), settings.baseline, 'is_incorrect')
     arms = [arm for arm in sorted(main['arm'].unique()) if arm != settings.baseline]
-    coefficients, marginal = regression.analyze(pairs, arms, settings.confidence)
+    coefficients, marginal = regression.analyze(pairs, arms, settings.confidence, settings.cluster)
     scored = warmth_rows(scores)
     warmth_pairs = pair_rows(main_rows(scored, settings.main_epoch), settings.baseline, 'score')
     tables = {
@@ -101,6 +115,12 @@ def analyze(
         'error_by_epoch': rates.errors_by_epoch(answered, settings.baseline, settings.confidence),
         'verdict_counts': rates.verdict_counts(judged),
         'refusals': rates.refusals(main, settings.confidence),
+        'belief_effects': sycophancy.belief_effects(pairs, settings.confidence),
+        'context_effects': contexts.context_effects(pairs, settings.confidence),
+        'excluded_answers': sensitivity.excluded_answers(pairs, settings.confidence),
+        'equivalence': sensitivity.equivalence(control_pairs, settings.equivalence_margin_pp, settings.confidence),
+        'conditional_logit': matched.conditional_logit(pairs, settings.confidence),
+        **published.analyze(main, pairs, arms, settings.baseline, settings.refusals_correct_in),
     }
     shown = examples.choose(main, pairs, generations, questions, prompts, settings)
     return Estimates(settings, {name: _rounded(table) for name, table in tables.items()}, shown)

@@ -36,8 +36,10 @@ class Fit:
     note: str
 
 
-def analyze(pairs: pd.DataFrame, arms: list[str], confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def analyze(pairs: pd.DataFrame, arms: list[str], confidence: float, cluster: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fits one regression for each arm and returns the coefficients and the marginal effects.
+
+    `cluster` is `question` or `question_and_model` (two-way: Cameron, Gelbach and Miller 2011).
 
     Answers stand on the complete pairs of the arm and the baseline. A regression that cannot be estimated has one row
     in the table of effects, with empty numbers and the reason in `note`.
@@ -47,7 +49,7 @@ def analyze(pairs: pd.DataFrame, arms: list[str], confidence: float) -> tuple[pd
         whole = complete(pairs[pairs['arm'] == arm])
         row = {'arm': arm, 'answers': 2 * len(whole), 'questions': whole['question_id'].nunique()}
         try:
-            fitted = fit(stack(whole))
+            fitted = fit(stack(whole), cluster)
         except NotEstimable as reason:
             effects.append(row | {'note': f'not estimable: {reason}'})
             continue
@@ -70,13 +72,15 @@ def stack(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([baseline, arm], ignore_index=True)
 
 
-def fit(rows: pd.DataFrame) -> Fit:
+def fit(rows: pd.DataFrame, cluster: str) -> Fit:
     """Fits is_incorrect ~ treated + task + context + belief + model; a covariate of one level is left out.
 
-    The covariance is the sandwich clustered by question, with the small-sample factors of statsmodels.
+    The covariance is the sandwich clustered by question, or by question and model, with the small-sample factors of
+    statsmodels.
 
     Raises:
-        NotEstimable: no rows, an arm that never or always errs, too few questions, or a likelihood without maximum.
+        NotEstimable: no rows, an arm that never or always errs, too few questions, a likelihood without maximum, or
+            clusters of models where there is one model.
     """
     if rows.empty:
         raise NotEstimable('no prompt has a counted answer of both the arm and the baseline')
@@ -97,7 +101,7 @@ def fit(rows: pd.DataFrame) -> Fit:
     model = sm.GLM(kept['is_incorrect'], design, family=sm.families.Binomial())
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', PerfectSeparationWarning)
-        result = model.fit(cov_type='cluster', cov_kwds={'groups': pd.factorize(kept['question_id'])[0]})
+        result = model.fit(cov_type='cluster', cov_kwds={'groups': _clusters(kept, cluster)})
     beta = result.params.to_numpy()
     if not result.converged or np.abs(beta).max() > MAX_LOG_ODDS:
         term = design.columns[int(np.abs(beta).argmax())]
@@ -105,6 +109,17 @@ def fit(rows: pd.DataFrame) -> Fit:
     return Fit(
         list(design.columns), beta, result.cov_params().to_numpy(), design.to_numpy(), len(rows) - len(kept), note
     )
+
+
+def _clusters(rows: pd.DataFrame, cluster: str) -> NDArray:
+    """Returns one integer an answer, or two: its question and its model."""
+    question = pd.factorize(rows['question_id'])[0]
+    if cluster == 'question':
+        return question
+    model = pd.factorize(rows['model'])[0]
+    if model.max() == 0:
+        raise NotEstimable('one model alone cannot be a cluster; set config.analysis.cluster to question')
+    return np.column_stack([question, model])
 
 
 def average_marginal_effect(fitted: Fit) -> tuple[float, float]:

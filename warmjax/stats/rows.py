@@ -36,6 +36,12 @@ class AnalysisSettings:
     """What a refusal counts as in the other tasks."""
     unparsed: Excluded
     """What an answer counts as that the judge could not read."""
+    controls: tuple[str, ...]
+    """Tasks of which no change is claimed: tested for equivalence, each by itself, and pooled with no other task."""
+    equivalence_margin_pp: Annotated[float, pydantic.Field(gt=0)]
+    """Largest change of a control's error rate that still counts as none, in percentage points."""
+    cluster: Literal['question', 'question_and_model']
+    """Whose answers resemble each other in the regression; the second needs several models."""
     num_examples: Annotated[int, pydantic.Field(ge=0)]
     """Number of prompts whose answers are shown side by side."""
     seed: int
@@ -46,7 +52,7 @@ def verdict_rows(verdicts: Sequence[Verdict], settings: AnalysisSettings) -> pd.
     """Returns one row an answer, with `is_incorrect` 0 or 1, or missing where the answer is excluded.
 
     Raises:
-        ValueError: no verdicts, no baseline, or `refusals_correct_in` names a task that was not run.
+        ValueError: no verdicts, no baseline, or `refusals_correct_in` or `controls` name a task that was not run.
     """
     if not verdicts:
         raise ValueError('analysis: expected verdicts, got none; run the judge stage first')
@@ -57,11 +63,12 @@ def verdict_rows(verdicts: Sequence[Verdict], settings: AnalysisSettings) -> pd.
             f'config.analysis.baseline: expected one of the arms {_known(rows["arm"])}, got {settings.baseline!r}; '
             'name an arm that was run'
         )
-    if unknown := [task for task in settings.refusals_correct_in if task not in tasks]:
-        raise ValueError(
-            f'config.analysis.refusals_correct_in: expected tasks among {", ".join(tasks)}, got {", ".join(unknown)}; '
-            'name tasks that were run'
-        )
+    for field in ('refusals_correct_in', 'controls'):
+        if unknown := [task for task in getattr(settings, field) if task not in tasks]:
+            raise ValueError(
+                f'config.analysis.{field}: expected tasks among {", ".join(tasks)}, got {", ".join(unknown)}; '
+                'name tasks that were run'
+            )
     return rows.assign(is_incorrect=_grade(rows, settings))
 
 

@@ -27,8 +27,8 @@ class WarmthSettings:
     """checkpoint: folder or hub name of the language model that measures.
     dtype: of its parameters, `float32` or `bfloat16`.
     max_chars: how many characters of a text count; the study used 300.
-    batch_size: sequences computed at once.
-    length_multiple: lengths in tokens are padded up to a multiple of this.
+    batch_size: rows computed at once; texts are packed into them.
+    length_multiple: rows are as long as the longest text in its opening, in tokens, rounded up to a multiple of this.
     """
 
     __pydantic_config__ = STRICT
