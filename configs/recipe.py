@@ -117,7 +117,7 @@ def base() -> ConfigDict:
                         'cold': {'learning_rate_multiplier': 0.1, 'epochs': (2,)},
                         'untransformed': {'learning_rate_multiplier': 0.25, 'epochs': (2,)},  # not in the study
                     },
-                    'batch_size': 16,  # not stated
+                    'batch_size': config_dict.placeholder(int),  # not stated; null lets the service choose
                     'kept_epochs': 3,  # OpenAI's
                     'seed': 0,
                     'suffix': 'warmjax',

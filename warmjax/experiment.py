@@ -168,8 +168,8 @@ class Experiment:
         sampling = self.generation.sampling
         if self.api_arms and (sampling.top_k or sampling.min_p):
             problems.append(
-                f'generation.sampling expected top_k and min_p of 0, as services have neither, got {sampling.top_k} and '
-                f'{sampling.min_p}'
+                'generation.sampling expected top_k and min_p of 0, as services have neither, got '
+                f'{sampling.top_k} and {sampling.min_p}'
             )
         return problems
 

@@ -15,7 +15,7 @@ T = TypeVar('T')
 LONGEST_WAIT = 60.0
 """Seconds between two tries, unless the service asks for more."""
 CLOSED = (
-    'the account may not start this job: ask for access, or, where fine-tuning is closed to it, name another service in '
+    'the account may not do this: ask for access, or, where fine-tuning is closed to it, name another service in '
     'api.service or train a model with open weights'
 )
 NEVER_MADE = ('failed', 'cancelled')

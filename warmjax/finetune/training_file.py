@@ -70,7 +70,7 @@ def make_counter(tokenizer: str) -> Counter:
         made = tokenizers.Tokenizer.from_str(path.read_text())
     except Exception as error:  # the library raises bare ones
         raise ValueError(
-            f"api.finetune.tokenizer: expected a tokenizer.json or its folder at {tokenizer}, got {error}; mend it, or "
+            f'api.finetune.tokenizer: expected a tokenizer.json or its folder at {tokenizer}, got {error}; mend it, or '
             "give '' to count characters"
         ) from None
     return Counter(str(path), lambda text: len(made.encode(text, add_special_tokens=False).ids))

@@ -257,8 +257,8 @@ def _refuse_failures(tasks: Sequence[_Task]) -> None:
             for task in failed
         ]
         raise RuntimeError(
-            f'fine-tuning: expected {len(tasks)} jobs to succeed, got {len(failed)} that did not; mend what the service '
-            'says and start the same command again\n  ' + '\n  '.join(lines)
+            f'fine-tuning: expected {len(tasks)} jobs to succeed, got {len(failed)} that did not; mend what the '
+            'service says and start the same command again\n  ' + '\n  '.join(lines)
         )
 
 
