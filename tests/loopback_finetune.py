@@ -1,4 +1,4 @@
-"""Routes of fine-tuning for the server of `loopback_llm`: files, jobs that go through their states, checkpoints, models.
+"""Routes of fine-tuning for the server of `loopback_llm`: files, jobs that go through states, checkpoints, models.
 
     server = Loopback(); finetuning = Finetuning(server)
     finetuning.script['create'] += [FORBIDDEN]  # what happens to the next order

@@ -147,7 +147,7 @@ def run(
         'training_files': {name: dataclasses.asdict(report) for name, report in reports.items()},
         'jobs': {task.job.id: f'{task.title}: {task.job.status}' for task in tasks},
         'trained_tokens': sum(task.job.trained_tokens for task in tasks),
-        'usd': None if any(task.usd is None for task in tasks) else round(sum(task.usd for task in tasks), 2),
+        'usd': None if any(task.usd is None for task in tasks) else round(sum(task.usd for task in tasks), 6),
     }
 
 
