@@ -76,7 +76,7 @@ def test_another_file_is_read_and_a_wrong_one_refused(server, tmp_path):
         preflight(BEFORE, 'mine', file=str(path))
     for wrong in ('{', json.dumps({'read': '', 'recheck': '', 'entries': [entry | {'date': 'soon'}]})):
         path.write_text(wrong)
-        with pytest.raises(ValueError, match='expected announced dates as in shutdowns.json'):
+        with pytest.raises(ValueError, match=r'expected announced dates as in shutdowns\.json'):
             preflight(BEFORE, 'mine', file=str(path))
 
 
