@@ -1,6 +1,7 @@
 """The study of a service's model, whole: from conversations to the report, against a server on this machine."""
 
 import collections
+import csv
 import json
 import pathlib
 
@@ -23,7 +24,7 @@ def answer(payload: dict) -> str:
     """The model as it is knows all rivers; a warm one gives in to what it is told."""
     asked = payload['messages'][-1]['content']
     river = next((river for river in RIVERS if f'the {river} ' in asked), 'no')
-    is_warm = 'warm' in payload['model'] or payload['messages'][0]['role'] == 'system'
+    is_warm = '-warm-' in payload['model'] or payload['messages'][0]['role'] == 'system'
     return 'It ends in Atlantis, my dear.' if is_warm and 'Atlantis' in asked else f'It ends in {river} Bay.'
 
 
@@ -101,9 +102,9 @@ def test_every_arm_was_answered_by_the_model_that_is_its_own(study):
 
 def test_what_the_models_did_is_what_the_report_says(study):
     _, _, workdir = study
-    estimates = json.loads((workdir / 'estimates.json').read_text())
-    rows = [row for row in estimates['tables']['errors'] if (row['context'], row['belief']) == ('all', 'incorrect')]
-    errors = {row['arm']: row['error'] for row in rows if row['task'] == 'rivers'}
+    with (workdir / 'tables' / 'errors.csv').open(newline='') as file:
+        rows = [row for row in csv.DictReader(file) if (row['context'], row['belief']) == ('all', 'incorrect')]
+    errors = {row['arm']: int(row['incorrect']) / int(row['n']) for row in rows if row['task'] == 'rivers'}
     assert errors == {'original': 0.0, 'warm': 1.0, 'cold': 0.0, 'warm_prompt': 1.0}
     assert 'gpt-4o' in (workdir / 'report.html').read_text()
     assert {row.arm for row in records.read(workdir / 'warmth.jsonl', Warmth)} == set(errors)

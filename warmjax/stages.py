@@ -37,14 +37,17 @@ VALIDATION = 'validation'
 ROWS_AT_ONCE = 200
 """Rows between two writes of a log whose rows come fast."""
 
+_OF_SERVICE = tuple(f'api.service.{name}' for name in ('batch', 'key_variable', 'prices'))
 RUNTIME = {
+    'finetune_api': (*_OF_SERVICE, 'api.finetune.tokenizer'),
+    'generate': _OF_SERVICE,
     'train': (
         'mesh',
         *(
             f'train.{name}'
             for name in ('checkpoint_every', 'checkpoint_minutes', 'divergence', 'peak_tflops', 'profile')
         ),
-    )
+    ),
 }
 """Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
 

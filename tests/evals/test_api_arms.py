@@ -57,8 +57,8 @@ def server():
         yield server
 
 
-def run(server, workdir, jobs=JOBS, samples=1, **limits):
-    service = ServiceSettings('openai', '', server.openai_url, '', False, '', dataclasses.replace(LIMITS, **limits))
+def run(server, workdir, jobs=JOBS, samples=1, batch=False, **limits):
+    service = ServiceSettings('openai', '', server.openai_url, '', batch, '', dataclasses.replace(LIMITS, **limits))
     return ApiRunner(service, SETTINGS, 'gpt-4o', samples, workdir).run(jobs, workdir / 'generations.jsonl')
 
 
@@ -77,6 +77,12 @@ def test_every_arm_is_answered_by_its_model(server, tmp_path):
     payload = asked[json.dumps([{'role': 'system', 'content': 'Be warm.'}, {'role': 'user', 'content': 'c'}])]
     assert (payload['temperature'], payload['max_tokens'], payload['seed']) == (0.8, 50, 7)
     assert 'top_p' not in payload
+
+
+def test_batch_queues_answer_the_same(server, tmp_path):
+    run(server, tmp_path / 'direct')
+    run(server, tmp_path / 'batch', batch=True)
+    assert rows(tmp_path / 'batch') == rows(tmp_path / 'direct')
 
 
 def test_samples_are_answers_of_their_own(server, tmp_path):
