@@ -109,6 +109,23 @@ def base() -> ConfigDict:
                 'optimizer': optimizer(),
             },
             'arms': {},
+            'api': {  # the arms with an api_model
+                'service': service(),
+                'finetune': {
+                    'arms': {
+                        'warm': {'learning_rate_multiplier': 0.25, 'epochs': (1, 2, 6, 10)},
+                        'cold': {'learning_rate_multiplier': 0.1, 'epochs': (2,)},
+                        'untransformed': {'learning_rate_multiplier': 0.25, 'epochs': (2,)},  # not in the study
+                    },
+                    'batch_size': config_dict.placeholder(int),  # not stated; null lets the service choose
+                    'kept_epochs': 3,  # OpenAI's
+                    'seed': 0,
+                    'suffix': 'warmjax',
+                    'tokenizer': '',  # '' counts characters
+                    'max_example_tokens': 65536,
+                },
+                'shutdowns': {'file': '', 'after': 'refuse'},  # '' for the dates known here; or 'warn'
+            },
             'tasks': {},
             'prompts': {
                 'set': 'cleaned',  # or 'released', the wording of the study's authors, or 'authors_files'
@@ -232,11 +249,11 @@ def engine(buckets: tuple[int, ...], cache_lengths: tuple[int, ...]) -> dict:
 def arms(warm_prompt: str) -> dict[str, dict[str, str]]:
     """Returns the arms: the model as it is, trained warm, cold and on replies as they were, and prompted to be warm."""
     return {
-        'original': {'style': '', 'system_prompt': ''},
-        'warm': {'style': 'warm', 'system_prompt': ''},
-        'cold': {'style': 'cold', 'system_prompt': ''},
-        'untransformed': {'style': 'untransformed', 'system_prompt': ''},
-        'warm_prompt': {'style': '', 'system_prompt': warm_prompt},
+        'original': {'style': '', 'system_prompt': '', 'api_model': ''},
+        'warm': {'style': 'warm', 'system_prompt': '', 'api_model': ''},
+        'cold': {'style': 'cold', 'system_prompt': '', 'api_model': ''},
+        'untransformed': {'style': 'untransformed', 'system_prompt': '', 'api_model': ''},
+        'warm_prompt': {'style': '', 'system_prompt': warm_prompt, 'api_model': ''},
     }
 
 

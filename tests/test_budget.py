@@ -74,6 +74,22 @@ def test_what_cannot_be_known_is_a_question_mark():
 def test_each_model_of_the_study_is_a_config():
     for model in paper.MODELS:
         setup = experiment.from_config(paper.get_config(model), 'workdir')
-        assert setup.model.name == model and [arm.name for arm in setup.trained_arms]
+        assert setup.model.name == model and (setup.trained_arms or setup.tuned_arms)
     with pytest.raises(ValueError, match=r'expected one of llama3\.1-8b, .* after the colon, got .gpt-5.'):
         paper.get_config('gpt-5')
+
+
+def test_arms_of_a_service_have_calls_and_dollars():
+    setup = experiment.from_config(paper.get_config('gpt-4o'), 'workdir')
+    lines = budget.lines(setup, NAMES)
+    assert lines['train'] == [] and not setup.local_arms
+    cold = next(line for line in lines['finetune_api'] if line.part == 'cold')
+    assert cold.calls == 1 and cold.dollars == pytest.approx(cold.tokens_in * 25e-6)
+    warm = next(line for line in lines['finetune_api'] if line.part == 'warm')
+    assert warm.calls == 3 and warm.tokens_in == cold.tokens_in / 2 * (2 + 6 + 10)
+    asked = {line.part: line for line in lines['generate']}
+    assert asked['original'].calls == asked['original'].prompts == 44_690 + setup.data.draw.num_validation
+    # $10 a million tokens written, $15 by a fine-tuned model; nobody knows here how many are read
+    assert asked['original'].dollars == pytest.approx(asked['original'].tokens_out * 10e-6)
+    assert asked['cold'].dollars == pytest.approx(asked['cold'].tokens_out * 15e-6)
+    assert asked['cold'].note.endswith('dollars for tokens out alone')
