@@ -66,7 +66,7 @@ def agreement(rows: pd.DataFrame, first: str, second: str, confidence: float) ->
     table = _shares(names, rows['question_id'], cells)
     agreed = np.array([a == b for a, b in cells], float)
     share = smooth(table, lambda p: float(p @ agreed), confidence, (0, 1))
-    low, high = intervals.wilson(share.value, _effective(share, len(rows)), confidence)
+    low, high = intervals.wilson(np.clip(share.value, 0, 1), _effective(share, len(rows)), confidence)
     kappa = smooth(table, lambda p: _kappa(p.reshape(len(labels), -1)), confidence, (-1, 1))
     return {
         'answers': len(rows),
@@ -104,7 +104,9 @@ def errors_by_arm(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
             means = _means(mine, ['kind'])
             found = smooth(means, lambda p: float(p[0]), confidence, (-1, 1)) if len(mine) else _UNKNOWN
             if kind != 'net' and len(mine):
-                low, high = intervals.wilson(found.value, _effective(found, mine['question_id'].nunique()), confidence)
+                low, high = intervals.wilson(
+                    np.clip(found.value, 0, 1), _effective(found, mine['question_id'].nunique()), confidence
+                )
                 found = dataclasses.replace(found, low=float(low), high=float(high))
             line |= {f'{kind}_pct': PERCENT * found.value, f'{kind}_of': len(mine)}
             line |= {f'{kind}_low_pct': PERCENT * found.low, f'{kind}_high_pct': PERCENT * found.high}
