@@ -108,3 +108,11 @@ def test_without_known_grades_only_the_judged_effect_is_defined():
     rows = make_rows([('original', 0, None, 9), ('original', 1, None, 1), ('warm', 1, None, 5), ('warm', 0, None, 5)])
     found = judging.corrected_effects(rows, 'original', 0.95).set_index('estimator')['effect_pp']
     assert found['judged'] == pytest.approx(40.0) and found.drop('judged').isna().all()
+
+
+def test_a_share_that_does_not_vary_in_an_arm_still_has_an_interval():
+    rows = make_rows([('original', 0, 0, 20), ('warm', 0, 0, 10), ('warm', 1, 0, 10)])
+    found = judging.differential_errors(rows, 'original', 0.95).set_index('kind').loc['false_alarm']
+    # Newcombe 1998, method 10, of 10 of 20 and 0 of 20
+    assert (found['difference_pp'], found['low_pp'], found['high_pp']) == pytest.approx((50, 24.2, 70.1), abs=0.1)
+    assert math.isnan(found['p'])

@@ -289,13 +289,13 @@ def _difference(values: pd.DataFrame, arm: str, baseline: str, confidence: float
     low, high = (float(np.clip(x, -1, 1)) for x in contrast.interval(confidence))
     if np.sqrt(np.diag(means.covariance)).min() > clusters.NEGLIGIBLE:
         return Estimate(contrast.estimate, contrast.se, low, high), contrast.p()
+    if not values['value'].between(0, 1).all():
+        return Estimate(contrast.estimate, math.nan, math.nan, math.nan), math.nan
     groups = [values.loc[values['arm'] == name] for name in (arm, baseline)]
     (p, low_p, high_p), (q, low_q, high_q) = (
         (x := group['value'].mean(), *intervals.wilson(x, group['question_id'].nunique(), confidence))
         for group in groups
     )
-    if not all(0 <= x <= 1 for x in (p, q)):
-        return Estimate(contrast.estimate, math.nan, math.nan, math.nan), math.nan
     low = (p - q) - math.hypot(p - low_p, high_q - q)
     high = (p - q) + math.hypot(high_p - p, q - low_q)
     return Estimate(contrast.estimate, math.nan, low, high), math.nan
