@@ -283,7 +283,7 @@ def _shares(names: list, weights: NDArray, questions: pd.Series, cells: list) ->
     """Returns the share of each cell among all answers, with the joint covariance over questions."""
     indicators = np.array([[name == cell for cell in cells] for name in names], float)
     parts = (weights / weights.sum())[:, None]
-    shares = (parts * indicators).sum(axis=0)
+    shares = weights @ indicators / weights.sum()
     codes, found = pd.factorize(questions)
     influence = np.zeros((len(found), len(cells)))
     np.add.at(influence, codes, parts * (indicators - shares))
