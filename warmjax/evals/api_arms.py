@@ -46,8 +46,8 @@ class ApiRunner:
     samples: int
     workdir: epath.Path
 
-    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int | float]:
-        """Asks what the log does not hold yet, and returns counts: rows, refusals, empty and rejected ones, dollars.
+    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int]:
+        """Asks what the log does not hold yet, and returns counts: rows, and those that are empty or were rejected.
 
         Raises:
             ValueError: the calls would cost more than `max_usd` leaves, there is no key, or a row of the log is
@@ -77,7 +77,15 @@ class ApiRunner:
                 f'{self.service.where}: expected {missing} answers, got none to {counts["unanswered"]} prompts that '
                 'failed at every attempt; start the same command again, what was answered is kept'
             )
-        return {'api_generations': total, **counts}
+        if counts:
+            progress.say('of these answers: ' + ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items())))
+        arms = {job.arm for job in jobs}
+        found = [row for row in (records.parse(line, Generation) for line in log.lines) if row.arm in arms]
+        return {
+            'api_generations': len(found),
+            'empty': sum(not row.text for row in found),
+            'rejected': sum(row.num_tokens is None for row in found),
+        }
 
     def _client(self, model: str) -> client.Client:
         return client.make_client(dataclasses.replace(self.service, model=model), self.workdir)
