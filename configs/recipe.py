@@ -162,7 +162,7 @@ def base() -> ConfigDict:
                 'batch_size': 64,
                 'length_multiple': 64,
             },
-            'judge': {'backend': 'exact_match', 'neither': 'unparsed'},
+            'judge': judge(),
             'analysis': {
                 'baseline': 'original',
                 'main_epoch': 2.0,
@@ -179,6 +179,33 @@ def base() -> ConfigDict:
             'report': {'title': 'Warmth and reliability', 'notice': '', 'max_answer_chars': 1200},
         }
     )
+
+
+def judge() -> dict:
+    """Returns the exact-match judge; a model that judges instead (`api`, `local`) needs a name or a checkpoint."""
+    return {
+        'backend': 'exact_match',  # or api, local
+        'neither': 'unparsed',  # or incorrect
+        'refusals': 'corrected',  # or published, none
+        'rubric': 'lenient',  # the study's; or strict, or a file
+        'max_chars': 4000,
+        'structured': True,
+        'max_unparsed': 0.05,
+        'sampling': {
+            'temperature': 0.0,
+            'top_p': config_dict.placeholder(float),
+            'seed': config_dict.placeholder(int),
+            'max_tokens': 16,
+        },
+        'service': service(),
+        'local': {
+            'checkpoint': '',
+            'dtype': 'bfloat16',
+            'date': '2024-07-26',
+            'batch_size': 32,
+            'length_multiple': 64,
+        },
+    }
 
 
 def service() -> dict:

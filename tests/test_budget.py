@@ -51,6 +51,20 @@ def test_every_stage_has_lines_and_arms_add_up():
     assert budget.cells(lines['generate'][0])[3] == f'{generated["cold"] * 300 / 1e6:,.2f} M'
 
 
+def test_a_judge_behind_a_service_says_its_calls_and_dollars():
+    config = paper.get_config('llama3.1-8b')
+    config.judge.backend, config.judge.service.model = 'api', 'gpt-4o-2024-08-06'
+    setup = experiment.from_config(config, 'workdir')
+    lines = budget.lines(setup, ['judge'])['judge']
+    assert all(line.calls == line.prompts == 44_690 and line.tokens_in == 650 * 44_690 for line in lines)
+    assert lines[0].dollars == pytest.approx(44_690 * (650 * 2.5e-6 + 8 * 10e-6))
+    batch = dataclasses.replace(setup.judge, service=dataclasses.replace(setup.judge.service, batch=True))
+    half = budget.lines(dataclasses.replace(setup, judge=batch), ['judge'])['judge']
+    assert half[0].dollars == pytest.approx(lines[0].dollars / 2)
+    local = dataclasses.replace(setup, judge=dataclasses.replace(setup.judge, backend='local'))
+    assert budget.lines(local, ['judge'])['judge'][0].calls == 0
+
+
 def test_what_cannot_be_known_is_a_question_mark():
     setup = experiment.from_config(world.get_config('tiny'), 'absent')
     assert budget.count_prompts(setup).total is None

@@ -25,6 +25,9 @@ TOKENS_A_TURN = (100, 400)
 """Of a message and a reply of ShareGPT, about."""
 TOKENS_A_REWRITING = (800, 400)
 """Read and written, about: the prompt and the message before, a reply of ShareGPT."""
+TOKENS_BESIDE_AN_ANSWER = 350
+"""That a judge reads, about: the rubric, the question and its reference answers."""
+TOKENS_A_VERDICT = 8
 DENIABLE = 35 / 125
 """Share of the study's disinformation questions that are asked with a denial, for files that are not at hand."""
 
@@ -204,11 +207,24 @@ def _warmth(setup: Experiment, asked: Asked) -> list[Line]:
 
 
 def _judge(setup: Experiment, asked: Asked) -> list[Line]:
-    made = []
+    made, settings = [], setup.judge
+    most = min(setup.generation.max_new_tokens, settings.max_chars // CHARS_A_TOKEN) + TOKENS_BESIDE_AN_ANSWER
+    price = prices.price_of(settings.service) if settings.backend == 'api' else None
+    note = {
+        'exact_match': 'exact_match',
+        'api': f'{settings.service.model}, {settings.rubric}' + ('' if price else '; its price is not known'),
+        'local': f'{settings.local.checkpoint}, {settings.rubric}; each answer is read once a label',
+    }[settings.backend]
     for arm in setup.arms:
         curve = (len(setup.epochs(arm)) - 1) * asked.curve
         total = None if asked.total is None else (asked.total + curve) * setup.evaluation.samples
-        made.append(Line(arm.name, total, note=setup.judge.backend))
+        if settings.backend == 'exact_match' or total is None:
+            made.append(Line(arm.name, total, note=note))
+            continue
+        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
+        dollars = 0.0 if price is None else price.of(most * total, written)
+        calls = total if settings.backend == 'api' else 0
+        made.append(Line(arm.name, total, most * total, written, calls, dollars, note))
     return made
 
 

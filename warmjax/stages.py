@@ -257,17 +257,10 @@ def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
 
 
 def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    log = runs.RowLog(workdir / 'verdicts.jsonl')
-    done = {records.parse(line, Verdict).key for line in log.lines}
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
-    missing = [generation for generation in generations if generation.key not in done]
-    verdicts = judge.verdicts(judge.make_judge(setup.judge), read_questions(workdir), missing)
-    with progress.bar('judging', len(generations), len(done)) as advance:
-        for chunk in _chunks(verdicts):
-            log.append([records.to_json(verdict) for verdict in chunk])
-            advance(len(chunk))
-    log.close()
-    return {'verdicts': len(log.lines)}
+    decider = judge.make_judge(setup.judge, workdir, setup.mesh)
+    decided = judge.judge_into(workdir / 'verdicts.jsonl', decider, read_questions(workdir), generations)
+    return judge.counts(decided) | {'judge': decider.name}
 
 
 def _analyze(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -437,7 +430,14 @@ STAGES = (
         },
         _measure_warmth,
     ),
-    Stage('judge', 'decides whether each answer is right', ('judge',), _once, _files('generations.jsonl'), _judge),
+    Stage(
+        'judge',
+        'decides whether each answer is right',
+        ('judge',),
+        _once,
+        _files('generations.jsonl', 'questions'),
+        _judge,
+    ),
     Stage(
         'analyze',
         'estimates errors, effects and their uncertainty',
