@@ -164,7 +164,10 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did."""
+    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did.
+
+    `confidence` is the probability that the judge itself gives its verdict, null where it does not say.
+    """
 
     __pydantic_config__ = STRICT
     prompt_id: str
@@ -181,6 +184,7 @@ class Verdict:
     judge: str
     answer: str
     num_chars: int
+    confidence: float | None = None
 
     @property
     def key(self) -> tuple:
