@@ -26,9 +26,9 @@ def main(argv: list[str]) -> None:
     stage.prepare()
     with stage.explained():
         import rich.console
-        from warmjax.annotation import labels
 
         from warmjax import experiment, settings, stages
+        from warmjax.annotation import labels
         from warmjax.evals import calibration
 
         if values.import_csv:
