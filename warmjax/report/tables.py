@@ -33,6 +33,8 @@ class Table:
     columns: list[tuple[str, str]]
     rows: list[list[Cell]]
     lines: list[int]
+    names: list[str]
+    """Names of the columns in the file."""
     total: int
     """Rows of the whole file."""
 
@@ -56,7 +58,7 @@ def present(name: str, title: str, table: pd.DataFrame, shown: pd.DataFrame, wit
         [format_cell(column, value) for column, value in zip(columns, row)] for row in shown[columns].to_numpy(object)
     ]
     headings = [(heading(column), COLUMNS[column]) for column in columns]
-    return Table(name, title, TABLES[name], headings, rows, [line_of(i) for i in shown.index], len(table))
+    return Table(name, title, TABLES[name], headings, rows, [line_of(i) for i in shown.index], columns, len(table))
 
 
 def margins(effects: pd.DataFrame) -> pd.DataFrame:

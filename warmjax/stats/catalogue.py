@@ -20,6 +20,7 @@ TABLES = {
     'published_mcnemar': "The study's own paired tests, quirks included (see quirks).",
     'published_regression': "Coefficients of the study's own regressions M1 to M4, quirks included.",
     'published_effects': "Average marginal effects of the study's own regressions, with the p-values it prints.",
+    'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
     'quirks': "What each quirk of the study's procedure does to its numbers.",
 }
 
@@ -97,6 +98,15 @@ COLUMNS = {
     'regression': "which of the study's regressions",
     'level': 'condition whose rows the effect is averaged over, or covariate',
     'log_likelihood': 'of the fitted regression',
+    'item': 'figure or table of the study',
+    'number': 'which number of it',
+    'run': 'the number of this run',
+    'result': 'replicated, same sign, undecided, not, or no data: see the rule',
+    'replicated': 'same sign, and the interval holds the published number',
+    'same sign': 'the published sign alone',
+    'undecided': 'another sign, but the interval holds the published number',
+    'not': 'another sign otherwise',
+    'no data': 'the run has no rows for it',
     'quirk': "what the study's procedure does",
     'meaning': 'what that means, and what is done instead',
     'unit': 'of the two numbers',
