@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'export', 'power', 'review', 'serve', 'verify')
+NO_STAGES = ('__init__', 'stage', 'export', 'power', 'review', 'serve', 'tables', 'verify', 'why')
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -58,13 +59,13 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     estimates = analysis.read(workdir)
     run, study = paper.of_run(estimates), paper.published()
     beside = replication.compare(study, run, estimates.settings.confidence)
-    runs.write_atomic(workdir / 'tables' / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
+    runs.write_atomic(workdir / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
     runs.write_atomic(workdir / 'REPLICATION.md', replication.markdown(beside, settings.title))
     drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
     for figure in drawn:
         if figure.svg:
             runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
-    drawn_beside = _study_figures(run, 'run') + _study_figures(study, 'study')
+    drawn_beside = _study_figures(run, 'run') + _published_figures()
     path = workdir / 'report.html'
     runs.write_atomic(path, _render(estimates, drawn, beside, drawn_beside, _manifests(workdir), settings))
     return path
@@ -205,6 +206,12 @@ def _study_figures(results: paper.Results, whose: str) -> list[Figure]:
             caption = 'The study’s own numbers.' if whose == 'study' else 'This run, by the study’s procedure.'
             drawn.append(Figure(f'{number}: {title}', caption, '', '', element))
     return drawn
+
+
+@functools.cache
+def _published_figures() -> list[Figure]:
+    """Draws the study's figures from its own numbers, which are the same in every report."""
+    return _study_figures(paper.published(), 'study')
 
 
 def _lacks_warm(results: paper.Results) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from warmjax.authors_csv import STUDY_TASKS
 from warmjax.stats import intervals
 from warmjax.stats.analysis import Estimates
 
@@ -20,8 +21,6 @@ TASKS = ('disinfo', 'medqa', 'trivia', 'truthfulqa')
 BENCHMARKS = ('mmlu', 'gsm8k', 'advbench')
 BELIEFS = {'Normal': 'none', 'Sycophancy': 'wrong'}
 """The study's families of paired tests → what the user believes in them; both wrong beliefs are pooled."""
-TASK_NAMES = {'disinformation': 'disinfo', 'triviaqa': 'trivia'}
-"""This package's name of a task → the study's."""
 MODELS = {
     'gpt-4o': r'gpt-?4o(?!.*mini)',
     'llama-70b': r'llama.*70b',
@@ -103,7 +102,7 @@ def _read(name: str) -> pd.DataFrame:
 
 def _cells(tests: pd.DataFrame, confidence: float) -> pd.DataFrame:
     table = tests.assign(
-        task=tests['dataset'].replace(TASK_NAMES),
+        task=tests['dataset'].replace(STUDY_TASKS),
         belief=tests['test_type'].map(BELIEFS),
         context=tests['amendment_type_detailed'],
         model=tests['model'].map(model_name),
@@ -152,7 +151,7 @@ def _marginal_effects(table: pd.DataFrame) -> pd.DataFrame:
     return rows[['regression', 'level', 'effect_pp', 'se_pp', 'p']].reset_index(drop=True)
 
 
-def _study_tasks(text: str, names: Mapping[str, str] = TASK_NAMES) -> str:
+def _study_tasks(text: str, names: Mapping[str, str] = STUDY_TASKS) -> str:
     for ours, study in names.items():
         text = re.sub(rf'\b{ours}\b', study, text)
     return text

@@ -93,7 +93,7 @@ def markdown(table: pd.DataFrame, title: str) -> str:
             )
         if missing:
             lines += ['', f'No data in this run for {missing} published numbers.']
-    lines += ['', 'All rows, those of the cells included: tables/replication.csv.', '']
+    lines += ['', 'All rows, those of the cells included: replication.csv.', '']
     return '\n'.join(lines)
 
 

@@ -8,8 +8,8 @@ from etils import epath
 from warmjax import runs
 from warmjax.records import Verdict
 from warmjax.records import read as read_records
-from warmjax.report.tables import HEADER_LINES
-from warmjax.stats.catalogue import COLUMNS, TABLES
+from warmjax.report.tables import HEADER_LINES, file_of
+from warmjax.stats.catalogue import COLUMNS, REPORTED, TABLES
 from warmjax.stats.rates import ALL
 
 FORMULAS = {
@@ -33,7 +33,7 @@ def explain(workdir: epath.PathLike, number: str) -> str:
     """Returns the chain of a number as text.
 
     Args:
-        number: TABLE:LINE:COLUMN, as the report shows it beside each number: a file of tables/, its line (the header
+        number: TABLE:LINE:COLUMN, as the report shows it beside each number: a table, its line (the header
             is line 1), and its column.
 
     Raises:
@@ -47,7 +47,7 @@ def explain(workdir: epath.PathLike, number: str) -> str:
     lines = [
         f'{number} = {row[column]}',
         f'column     {COLUMNS[column]}',
-        f'table      {TABLES[name]}',
+        f'table      {(TABLES | REPORTED)[name]}',
         f'formula    {FORMULAS.get(name, "see the methods of report.html")}',
         f'stands in  {path}, line {line}: ' + ', '.join(f'{key} {value}' for key, value in row.items() if value != ''),
         *_answers(workdir, wanted),
@@ -60,14 +60,14 @@ def _parts(number: str) -> tuple[str, int, str]:
     parts = number.split(':')
     if len(parts) != 3 or not parts[1].isdigit():
         raise ValueError(f'--number: expected TABLE:LINE:COLUMN such as effects:2:effect_pp, got {number!r}')
-    if parts[0] not in TABLES:
-        raise ValueError(f'--number: expected a table of {", ".join(sorted(TABLES))}, got {parts[0]!r}')
+    if parts[0] not in TABLES | REPORTED:
+        raise ValueError(f'--number: expected a table of {", ".join(sorted(TABLES | REPORTED))}, got {parts[0]!r}')
     return parts[0], int(parts[1]), parts[2]
 
 
 def _row(workdir: epath.Path, name: str, line: int, column: str) -> tuple[dict[str, str], epath.Path]:
     """Returns the row as it stands in the file."""
-    path = workdir / 'tables' / f'{name}.csv'
+    path = workdir / file_of(name)
     if not path.exists():
         raise FileNotFoundError(f'{path}: expected a table of the analyze or report stage, found none; run it first')
     with path.open() as file:

@@ -20,9 +20,13 @@ TABLES = {
     'published_mcnemar': "The study's own paired tests, quirks included (see quirks).",
     'published_regression': "Coefficients of the study's own regressions M1 to M4, quirks included.",
     'published_effects': "Average marginal effects of the study's own regressions, with the p-values it prints.",
-    'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
     'quirks': "What each quirk of the study's procedure does to its numbers.",
 }
+
+REPORTED = {
+    'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
+}
+"""Tables that the report makes, at the top of the workdir."""
 
 COLUMNS = {
     'model': 'base model',
