@@ -64,8 +64,11 @@ def of_run(estimates: Estimates) -> Results:
     """Returns the numbers of a run under the study's procedure, in the study's names."""
     tables = estimates.tables
     empty = published().social_sycophancy.iloc[:0]
+    cells = _cells(tables['published_mcnemar'], estimates.settings.confidence)
+    if cells.empty:  # regressions of other tasks alone are no replication of the study's
+        tables = tables | {name: tables[name].iloc[:0] for name in ('published_regression', 'published_effects')}
     return Results(
-        cells=_cells(tables['published_mcnemar'], estimates.settings.confidence),
+        cells=cells,
         warmth=_warmth(tables['warmth_by_epoch'], estimates.settings.baseline),
         benchmarks=_benchmarks(tables['equivalence']),
         social_sycophancy=empty,

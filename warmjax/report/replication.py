@@ -16,7 +16,8 @@ RULE = (
     'that sign, but the interval does not hold the published number, or there is none. undecided: another sign, but '
     'the interval holds the published number. not: another sign otherwise. no data: the run has no rows for it. The '
     'sign of a ratio is that of its distance from 1. A number of the text is compared on the cells of the study that '
-    "the run has too, so it can differ from the printed one. A run's numbers here follow the study's own procedure; "
+    'the run has too, so it can differ from the printed one; a regression pools the models and tasks that the run has. '
+    "A run's numbers here follow the study's own procedure; "
     'intervals are those of the run, the published number is taken as known. The interval of a mean of cells takes '
     'tasks as independent and cells of one task as moving together, which is careful.'
 )
