@@ -21,7 +21,7 @@ REPORT = page.ReportSettings('A title & more', 'Only a toy: <nothing> follows.',
 
 
 def build(workdir, study, report=REPORT, is_whole=False):
-    """Writes a report and returns its text, without the study's figures, which take long to draw, unless it is whole."""
+    """Writes a report and returns its text, without the study's figures, slow to draw, unless it is whole."""
     analysis.write(analysis.analyze(*study, SETTINGS), workdir)
     with (
         mock.patch.dict(paper_figures.FIGURES, clear=not is_whole),
