@@ -164,7 +164,10 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did."""
+    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did.
+
+    `confidence` is the probability that the judge itself gives its verdict, null where it does not say.
+    """
 
     __pydantic_config__ = STRICT
     prompt_id: str
@@ -181,6 +184,7 @@ class Verdict:
     judge: str
     answer: str
     num_chars: int
+    confidence: float | None = None
 
     @property
     def key(self) -> tuple:
@@ -191,7 +195,8 @@ class Verdict:
 class Warmth:
     """How much likelier a text is after a warm than after a cold relational opening, in nats a token.
 
-    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings.
+    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings; `sem` is its standard error
+    over passes with dropout (SocioT's published mode), null without.
     """
 
     __pydantic_config__ = STRICT
@@ -204,6 +209,7 @@ class Warmth:
     warm: float
     cold: float
     num_tokens: int
+    sem: float | None
 
     @property
     def key(self) -> tuple:

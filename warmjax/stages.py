@@ -18,17 +18,18 @@ from typing import Any, TypeVar
 import jax
 from etils import epath
 
-from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
+from warmjax import api_stages, authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, drawing, leakage, summary
 from warmjax.decode import engine
 from warmjax.evals import judge, prompts, runner
 from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
+from warmjax.finetune import tuning
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import rewriting
 from warmjax.train import lora
-from warmjax.warmth import sociot
+from warmjax.warmth import published, sociot
 from warmjax.world import build
 
 VALIDATION = 'validation'
@@ -36,14 +37,17 @@ VALIDATION = 'validation'
 ROWS_AT_ONCE = 200
 """Rows between two writes of a log whose rows come fast."""
 
+_OF_SERVICE = tuple(f'api.service.{name}' for name in ('batch', 'key_variable', 'prices'))
 RUNTIME = {
+    'finetune_api': (*_OF_SERVICE, 'api.finetune.tokenizer'),
+    'generate': _OF_SERVICE,
     'train': (
         'mesh',
         *(
             f'train.{name}'
             for name in ('checkpoint_every', 'checkpoint_minutes', 'divergence', 'peak_tflops', 'profile')
         ),
-    )
+    ),
 }
 """Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
 
@@ -165,7 +169,18 @@ def _find_leakage(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]
     return {'by_task': found['by_task'], 'overlaps': len(found['overlaps'])}
 
 
+def _finetune_api(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    pairs = {arm.style: records.read(_pairs_file(workdir, arm), Pair) for arm in setup.tuned_arms}
+    return api_stages.finetune(setup, workdir, pairs)
+
+
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    by_service = _asked(setup, workdir, setup.api_arms)
+    counts = api_stages.ask(setup, workdir, by_service) if setup.api_arms else {}
+    return counts | (_generate_locally(setup, workdir) if setup.local_arms else {})
+
+
+def _generate_locally(setup: Experiment, workdir: Path) -> dict[str, Any]:
     # Every process has the whole model on its own devices, and a share of the prompts.
     mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
     model, chatter = _load(setup, mesh)
@@ -182,17 +197,24 @@ def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
-    """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
+    """Lists what this package's own model is asked."""
+    jobs = []
+    for arm, epoch, asked in _asked(setup, workdir, setup.local_arms):
+        adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
+        jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), asked))
+    return jobs
+
+
+def _asked(
+    setup: Experiment, workdir: Path, arms: Sequence[ArmSettings]
+) -> Iterator[tuple[ArmSettings, float, list[Prompt]]]:
+    """Yields what each arm is asked: all prompts at its main epoch, some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
     curve = curve_prompts(setup, every)
-    jobs = []
-    for arm in setup.arms:
+    for arm in arms:
         for epoch in setup.epochs(arm):
-            adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
-            asked = every if epoch == setup.main_epoch(arm) else curve
-            jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), [*asked, *held_out]))
-    return jobs
+            yield arm, epoch, [*(every if epoch == setup.main_epoch(arm) else curve), *held_out]
 
 
 def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
@@ -214,7 +236,8 @@ def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, An
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
     bos = special.get('bos_token', '')
-    scores = sociot.measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
+    measure = {'deterministic': sociot.measure, 'published': published.measure}[setup.warmth.mode]
+    scores = measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
     with progress.bar('measuring warmth', len(generations), len(done)) as advance:
         for chunk in _chunks(scores):
             log.append([records.to_json(_warmth(missing[index], score)) for index, score in chunk])
@@ -235,17 +258,10 @@ def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
 
 
 def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    log = runs.RowLog(workdir / 'verdicts.jsonl')
-    done = {records.parse(line, Verdict).key for line in log.lines}
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
-    missing = [generation for generation in generations if generation.key not in done]
-    verdicts = judge.verdicts(judge.make_judge(setup.judge), read_questions(workdir), missing)
-    with progress.bar('judging', len(generations), len(done)) as advance:
-        for chunk in _chunks(verdicts):
-            log.append([records.to_json(verdict) for verdict in chunk])
-            advance(len(chunk))
-    log.close()
-    return {'verdicts': len(log.lines)}
+    decider = judge.make_judge(setup.judge, workdir, setup.mesh)
+    decided = judge.judge_into(workdir / 'verdicts.jsonl', decider, read_questions(workdir), generations)
+    return judge.counts(decided) | {'judge': decider.name}
 
 
 def _analyze(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -326,7 +342,9 @@ def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, 
 def _generate_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epath.PathLike]:
     adapters = {f'adapters {arm.name}': workdir / 'adapters' / arm.name for arm in setup.trained_arms}
     files = {name: workdir / f'{name}.jsonl' for name in ('prompts', 'validation')}
-    return {'checkpoint': hf_files.locate(setup.model.checkpoint)} | files | adapters
+    models = {'models of the service': workdir / tuning.MODELS} if setup.tuned_arms else {}
+    checkpoint = {'checkpoint': hf_files.locate(setup.model.checkpoint)} if setup.local_arms else {}
+    return checkpoint | files | models | adapters
 
 
 def _files(*names: str) -> Callable[[Experiment, Path, str], dict[str, epath.PathLike]]:
@@ -371,6 +389,14 @@ STAGES = (
         _train,
     ),
     Stage(
+        'finetune_api',
+        'has a service fine-tune the arms that it answers for',
+        ('api', 'arms'),
+        lambda setup: ('',) if setup.tuned_arms else (),
+        lambda setup, workdir, unit: {f'pairs {arm.style}': _pairs_file(workdir, arm) for arm in setup.tuned_arms},
+        _finetune_api,
+    ),
+    Stage(
         'amend',
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts'),
@@ -389,7 +415,7 @@ STAGES = (
     Stage(
         'generate',
         'asks every arm every prompt',
-        ('model', 'mesh', 'arms', 'evaluation', 'generation'),
+        ('model', 'mesh', 'arms', 'api', 'evaluation', 'generation'),
         _once,
         _generate_inputs,
         _generate,
@@ -405,7 +431,14 @@ STAGES = (
         },
         _measure_warmth,
     ),
-    Stage('judge', 'decides whether each answer is right', ('judge',), _once, _files('generations.jsonl'), _judge),
+    Stage(
+        'judge',
+        'decides whether each answer is right',
+        ('judge',),
+        _once,
+        _files('generations.jsonl', 'questions'),
+        _judge,
+    ),
     Stage(
         'analyze',
         'estimates errors, effects and their uncertainty',

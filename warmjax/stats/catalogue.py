@@ -23,6 +23,11 @@ TABLES = {
     'quirks': "What each quirk of the study's procedure does to its numbers.",
 }
 
+REPORTED = {
+    'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
+}
+"""Tables that the report makes, at the top of the workdir."""
+
 COLUMNS = {
     'model': 'base model',
     'arm': 'what was done to the model',
@@ -77,6 +82,8 @@ COLUMNS = {
     't_p': 'two-sided p-value of the paired t test',
     'wilcoxon_p': "two-sided p-value of Wilcoxon's signed-rank test",
     'sem': 'standard error of the mean',
+    'normalised': 'mean on the scale from the least (0) to the largest (1) of all rows',
+    'normalised_sem': 'standard error on that scale',
     'count': 'how many there were',
     'counted_as': 'what they were counted as',
     'share_pct': 'share of the answers in %',
@@ -97,6 +104,15 @@ COLUMNS = {
     'regression': "which of the study's regressions",
     'level': 'condition whose rows the effect is averaged over, or covariate',
     'log_likelihood': 'of the fitted regression',
+    'item': 'figure or table of the study',
+    'number': 'which number of it',
+    'run': 'the number of this run',
+    'result': 'replicated, same sign, undecided, not, or no data: see the rule',
+    'replicated': 'same sign, and the interval holds the published number',
+    'same sign': 'the published sign alone',
+    'undecided': 'another sign, but the interval holds the published number',
+    'not': 'another sign otherwise',
+    'no data': 'the run has no rows for it',
     'quirk': "what the study's procedure does",
     'meaning': 'what that means, and what is done instead',
     'unit': 'of the two numbers',
