@@ -55,6 +55,7 @@ def results(run):
         (3.0, 2.0, 4.0, 'same sign'),
         (3.0, np.nan, np.nan, 'same sign'),
         (-1.0, -9.0, 7.0, 'undecided'),
+        (6.0, -4.0, 16.0, 'undecided'),
         (-1.0, -2.0, 0.5, 'not'),
         (0.0, 0.0, 0.0, 'not'),
         (np.nan, np.nan, np.nan, 'no data'),
@@ -72,7 +73,7 @@ def test_a_ratio_has_its_sign_about_one():
 def test_the_study_beside_itself_differs_nowhere_and_every_number_is_there():
     table = replication.compare(STUDY, STUDY, 0.95)
     assert table['difference'].abs().max() == 0 and table['number'].is_unique
-    assert set(table['result']) <= {'replicated', 'same sign', 'no data'}
+    assert set(table['result']) <= {'replicated', 'same sign', 'undecided', 'no data'}
     counts = table['item'].value_counts()
     assert (counts['cell'], counts['accuracy'], counts['marginal_effect'], counts['warmth']) == (792, 99, 24, 36)
 

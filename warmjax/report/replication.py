@@ -12,14 +12,14 @@ from warmjax.stats.intervals import normal_quantile
 
 VERDICTS = ('replicated', 'same sign', 'undecided', 'not', 'no data')
 RULE = (
-    'replicated: the number has the sign of the published one, and its interval holds the published one. same sign: '
-    'that sign, but the interval does not hold the published number, or there is none. undecided: another sign, but '
-    'the interval holds the published number. not: another sign otherwise. no data: the run has no rows for it. The '
-    'sign of a ratio is that of its distance from 1. A number of the text is compared on the cells of the study that '
-    'the run has too, so it can differ from the printed one; a regression pools the models and tasks that the run has. '
-    "A run's numbers here follow the study's own procedure; "
-    'intervals are those of the run, the published number is taken as known. The interval of a mean of cells takes '
-    'tasks as independent and cells of one task as moving together, which is careful.'
+    'replicated: the number has the sign of the published one, and its interval holds the published one and not zero. '
+    'undecided: its interval holds both the published number and zero, so the run is too small to tell. same sign: '
+    'the published sign, but the interval does not hold the published number, or there is none. not: another sign. no '
+    'data: the run has no rows for it. For a ratio, one stands for zero. A number of the text is compared on the '
+    'cells of the study that the run has too, so it can differ from the printed one; a regression pools the models and '
+    "tasks that the run has. A run's numbers here follow the study's own procedure; intervals are those of the run, "
+    'the published number is taken as known. The interval of a mean of cells takes tasks as independent and cells of '
+    'one task as moving together, which is careful.'
 )
 COLUMNS = ['item', 'number', 'unit', 'published', 'run', 'low', 'high', 'difference', 'result', 'meaning']
 TITLES = {
@@ -101,10 +101,11 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 def _verdict(published: float, run: float, low: float, high: float, null: float = 0.0) -> str:
     if np.isnan(run) or np.isnan(published):
         return 'no data'
-    is_inside = low <= published <= high
+    if low <= published <= high and low <= null <= high:
+        return 'undecided'
     if np.sign(run - null) != np.sign(published - null):
-        return 'undecided' if is_inside else 'not'
-    return 'replicated' if is_inside else 'same sign'
+        return 'not'
+    return 'replicated' if low <= published <= high else 'same sign'
 
 
 def _headlines(study: Results, run: Results, confidence: float) -> pd.DataFrame:
