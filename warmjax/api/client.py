@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -152,6 +153,7 @@ class _Work:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task | None = None
         self._done: list[tuple[str, Answer, int, float]] = []
+        self._keeper = concurrent.futures.ThreadPoolExecutor(1, 'api answers')  # a disk that is slow holds no call up
         self._failures, self._reserved = 0, 0.0
 
     def start(self) -> None:
@@ -200,6 +202,7 @@ class _Work:
             raise failed.exceptions[0] from None
         finally:
             self._flush()
+            self._keeper.shutdown()
             await self._service.close()
 
     async def _ask_some(self, waiting: Iterator[tuple[str, list[Call]]]) -> None:
@@ -258,11 +261,18 @@ class _Work:
         self._results.put([(digest, None, error)])
 
     def _flush(self) -> None:
-        """Keeps what has been answered since the last time, and only then reports it."""
+        """Hands on what has been answered since the last time."""
         done, self._done = self._done, []
         if done:
+            self._keeper.submit(self._keep, done)
+
+    def _keep(self, done: list[tuple[str, Answer, int, float]]) -> None:
+        """Keeps answers, and only then reports them; in the keeper's thread."""
+        try:
             self.books.keep(done)
             self._results.put([(digest, answer, None) for digest, answer, _, _ in done])
+        except Exception as error:
+            self._results.put(error)
 
     async def _reserve(self, usd: float) -> None:
         """Waits until a call that may cost so much fits under the limit in dollars."""
@@ -288,6 +298,7 @@ class _Work:
         if self.settings.limits.max_usd is None:
             return
         self._flush()
+        await asyncio.wrap_future(self._keeper.submit(lambda: None))  # until what was handed on is in the ledger
         async with self._freed:
             # Rounding would leave a trace of a dollar that nobody holds.
             self._reserved = self._reserved - usd if self._reserved - usd > usd / 2 else 0.0
