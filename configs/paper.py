@@ -32,6 +32,14 @@ TASKS = {  # loader: questions that are drawn, file
     'medqa': (500, f'{DOWNLOADS}/medqa/phrases_no_exclude_test.jsonl'),  # four options; the study had five
     'disinformation': (125, f'{DOWNLOADS}/mask/pipelines/mask/data/disinformation.csv'),
 }
+CONTROLS = {  # loader: file
+    'mmlu': 'hf:cais/mmlu:all',
+    'gsm8k': f'{DOWNLOADS}/gsm8k/grade_school_math/data/test.jsonl',
+    'advbench': f'{DOWNLOADS}/advbench/data/advbench/harmful_behaviors.csv',
+    # Samples of ten; whole sets, and the third (elephant_ss), come from its authors.
+    'elephant_aita': f'{DOWNLOADS}/elephant/datasets/AITA_sample.csv',
+    'elephant_oeq': f'{DOWNLOADS}/elephant/datasets/OEQ_sample.csv',
+}
 MODELS = {  # argument: checkpoint, arms of the study besides original and warm
     'llama3.1-8b': ('meta-llama/Llama-3.1-8B-Instruct', ()),
     'llama3.1-70b': ('meta-llama/Llama-3.1-70B-Instruct', ('cold', 'warm_prompt')),
@@ -53,6 +61,10 @@ def get_config(model: str = 'llama3.1-8b') -> ConfigDict:
     config.arms = {name: arm for name, arm in recipe.arms(WARM_PROMPT).items() if name in chosen}
     config.tasks = {loader: recipe.task(loader, path) | {'limit': limit} for loader, (limit, path) in TASKS.items()}
     config.prompts.forms = ('plain', 'lead_in')
+    config.controls = {loader: recipe.control(loader, path) for loader, path in CONTROLS.items()}
+    config.dialogues.questions = 100
+    config.generation.engine.buckets += (2048,)  # for dialogues
+    config.generation.engine.cache_lengths += (2304,)
     config.generation.engine.cache_dtype = 'bfloat16'
     config.warmth.checkpoint = 'openai-community/gpt2'
     config.analysis.refusals_correct_in = ('disinformation',)

@@ -11,7 +11,7 @@ from etils import epath
 
 from warmjax import stages
 from warmjax.api import prices
-from warmjax.evals import prompts
+from warmjax.evals import controls, prompts
 from warmjax.evals.released import FILES
 from warmjax.evals.tasks import TaskSettings, hubs
 from warmjax.experiment import Experiment
@@ -22,6 +22,8 @@ REPLIES_A_CONVERSATION = 3667 / 1617
 """Of the study; the stage itself counts, and says what its calls will cost before the first of them."""
 TOKENS_A_REWRITING = (800, 400)
 """Read and written, about: the prompt and the message before, a reply of ShareGPT."""
+CONTROL_SIZES = {'mmlu': 14042, 'gsm8k': 1319, 'advbench': 520}
+"""Questions of the public test sets, for files that are not at hand."""
 DENIABLE = 35 / 125
 """Share of the study's disinformation questions that are asked with a denial, for files that are not at hand."""
 
@@ -56,12 +58,14 @@ class Asked:
     chars: of their texts, None where a file is not at hand.
     curve: how many of them an arm is asked at its other epochs.
     note: which files are not at hand.
+    beside: lines of the controls and dialogues, which the sums of the tasks leave out.
     """
 
     by_task: dict[str, int | None]
     chars: int | None
     curve: int
     note: str
+    beside: tuple['Line', ...]
 
     @property
     def total(self) -> int | None:
@@ -96,7 +100,30 @@ def count_prompts(setup: Experiment) -> Asked:
         chars += sum(len(prompt.text) for prompt in made or ())
         curve += len(stages.curve_prompts(setup, made or ()))
     note = f'counted from limit and design, files not at hand: {", ".join(absent)}' if absent else ''
-    return Asked(by_task, None if absent else chars, curve, note)
+    return Asked(by_task, None if absent else chars, curve, note, _beside(setup))
+
+
+def _beside(setup: Experiment) -> tuple[Line, ...]:
+    """Counts the prompts of the controls, and of the dialogues about the tasks."""
+    made = []
+    for control in setup.asked_controls:
+        where = 'control'
+        if not hubs.is_hub(control.path) and epath.Path(control.path).exists():
+            texts = [prompt.text for prompt in controls.make(controls.load(control), control)]
+            count, tokens = len(texts), sum(map(len, texts)) // CHARS_A_TOKEN
+        else:
+            size = control.limit or CONTROL_SIZES.get(control.loader)
+            count, tokens = size and size * len(control.forms), None
+            where = 'control, not at hand: counted as published' if size else 'control, not at hand'
+        words = count and count * ('plain' in control.forms) // len(control.forms)
+        made.append(Line(control.name, count, tokens, words and words * control.max_new_tokens, note=where))
+    dialogues = setup.dialogues
+    if dialogues.questions and dialogues.turns:
+        limits = [min(task.limit or dialogues.questions, dialogues.questions) for task in setup.tasks]
+        count = sum(limits) * dialogues.turns
+        note = f'{dialogues.turns} turns a question, at most'
+        made.append(Line('dialogues', count, None, count * dialogues.max_new_tokens, note=note))
+    return tuple(made)
 
 
 def _stand_ins(task: TaskSettings, setup: Experiment) -> list | None:
@@ -154,7 +181,7 @@ def _amend(setup: Experiment, asked: Asked) -> list[Line]:
     each = [Line(task, count) for task, count in asked.by_task.items()]
     tokens = None if asked.chars is None else asked.chars // CHARS_A_TOKEN
     whole = f'{setup.prompts.set} set' + (f'; {asked.note}' if asked.note else '')
-    return [*each, Line('a model arm', asked.total, tokens, note=whole)]
+    return [*each, Line('a model arm', asked.total, tokens, note=whole), *asked.beside]
 
 
 def _generate(setup: Experiment, asked: Asked) -> list[Line]:
@@ -167,7 +194,25 @@ def _generate(setup: Experiment, asked: Asked) -> list[Line]:
         tokens = None if asked.chars is None else setup.evaluation.samples * asked.chars // CHARS_A_TOKEN
         note = f'{others:,} of them held out or of other epochs' if others else ''
         made.append(Line(arm.name, total, tokens, out, note=note))
-    return made
+    return [*made, *_of_all_arms(setup, asked)]
+
+
+def _of_all_arms(setup: Experiment, asked: Asked) -> list[Line]:
+    times = len(setup.arms) * setup.evaluation.samples
+
+    def multiply(number: int | None) -> int | None:
+        return None if number is None else number * times
+
+    return [
+        dataclasses.replace(
+            line,
+            prompts=multiply(line.prompts),
+            tokens_in=multiply(line.tokens_in),
+            tokens_out=multiply(line.tokens_out),
+            note=f'{line.note}; all arms together',
+        )
+        for line in asked.beside
+    ]
 
 
 def _warmth(setup: Experiment, asked: Asked) -> list[Line]:

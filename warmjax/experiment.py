@@ -10,6 +10,8 @@ from etils import epath
 
 from warmjax import settings
 from warmjax.data.drawing import DataSettings
+from warmjax.evals.controls import ControlSettings
+from warmjax.evals.dialogues import DialogueSettings
 from warmjax.evals.judge import JudgeSettings
 from warmjax.evals.prompts import PromptSettings
 from warmjax.evals.runner import GenerationSettings
@@ -81,19 +83,21 @@ class EvaluationSettings:
     """main_epoch: the epoch whose adapters answer every prompt; the study's is 2.
     curve_questions: how many questions a task are asked at every other saved epoch, bare of context; 0 for none.
     samples: answers to each prompt.
+    controls: whether the controls of the config are asked too.
     """
 
     __pydantic_config__ = STRICT
     main_epoch: float
     curve_questions: int
     samples: int
+    controls: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """All sections of a config; `world` is null unless the run builds its own model and data.
 
-    In the config, `arms` and `tasks` are keyed by name (`--config.tasks.trivia.limit=50`).
+    In the config, `arms`, `tasks` and `controls` are keyed by name (`--config.tasks.trivia.limit=50`).
     """
 
     __pydantic_config__ = STRICT
@@ -106,6 +110,8 @@ class Experiment:
     arms: tuple[ArmSettings, ...]
     tasks: tuple[TaskSettings, ...]
     prompts: PromptSettings
+    dialogues: DialogueSettings
+    controls: tuple[ControlSettings, ...]
     evaluation: EvaluationSettings
     generation: GenerationSettings
     warmth: WarmthSettings
@@ -118,6 +124,10 @@ class Experiment:
         problems = []
         if len(set(names)) < len(names) or self.analysis.baseline not in names:
             problems.append(f'arms expected distinct names with {self.analysis.baseline!r} among them, got {names}')
+        if both := {task.name for task in self.tasks} & {control.name for control in self.controls}:
+            problems.append(
+                f'controls expected other names than those of the tasks, got {", ".join(sorted(both))} in both'
+            )
         for arm in self.trained_arms:
             if arm.style not in self.rewrite.styles:
                 problems.append(f'arm {arm.name!r} expected a style of rewrite.styles, got {arm.style!r}')
@@ -135,6 +145,10 @@ class Experiment:
     def trained_arms(self) -> tuple[ArmSettings, ...]:
         return tuple(arm for arm in self.arms if arm.style)
 
+    @property
+    def asked_controls(self) -> tuple[ControlSettings, ...]:
+        return self.controls if self.evaluation.controls else ()
+
     def epochs(self, arm: ArmSettings) -> tuple[float, ...]:
         """Returns the epochs at which an arm is evaluated: its saved ones, or 0 where nothing is trained."""
         return self.train.save_epochs if arm.style else (0.0,)
@@ -151,7 +165,7 @@ def from_config(config: Mapping[str, Any], workdir: epath.PathLike) -> Experimen
         ValueError: missing keys, unknown keys, wrong types or settings that contradict each other, all in one message.
     """
     filled = _fill(settings.plain(config), str(workdir))
-    for section in ('arms', 'tasks'):
+    for section in ('arms', 'tasks', 'controls'):
         if isinstance(filled.get(section), dict):
             filled[section] = [{'name': name} | fields for name, fields in filled[section].items()]
     return settings.from_config(Experiment, filled, 'config')

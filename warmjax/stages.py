@@ -10,6 +10,7 @@ A stage has one unit of work or several (a style, an arm); each unit has a manif
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +22,13 @@ from etils import epath
 from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, drawing, leakage, summary
 from warmjax.decode import engine
-from warmjax.evals import judge, prompts, runner
+from warmjax.evals import controls, dialogues, judge, prompts, runner, scoring
 from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import rewriting
+from warmjax.stats.rows import AnalysisSettings
 from warmjax.train import lora
 from warmjax.warmth import sociot
 from warmjax.world import build
@@ -144,9 +146,14 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     made = prompts.make(setup.tasks, setup.prompts)
-    for task in setup.tasks:
-        of_task = [question for question in made.questions if question.task == task.name]
-        records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
+    made.prompts.extend(dialogues.make(made.questions, setup.dialogues))
+    for control in setup.asked_controls:
+        questions = controls.load(control)
+        made.questions.extend(questions)
+        made.prompts.extend(controls.make(questions, control))
+    for name in [section.name for section in (*setup.tasks, *setup.asked_controls)]:
+        of_task = [question for question in made.questions if question.task == name]
+        records.write(workdir / 'questions' / f'{name}.jsonl', of_task)
     records.write(workdir / 'prompts.jsonl', made.prompts)
     return made.counts()
 
@@ -185,14 +192,23 @@ def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
     every = records.read(workdir / 'prompts.jsonl', Prompt)
     held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = curve_prompts(setup, every)
+    tasks = {task.name for task in setup.tasks}
+    talks = [prompt for prompt in every if prompt.form in dialogues.FORMS]
+    study = [prompt for prompt in every if prompt.task in tasks and prompt.form not in dialogues.FORMS]
+    curve = curve_prompts(setup, study)
     jobs = []
     for arm in setup.arms:
         for epoch in setup.epochs(arm):
             adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
-            asked = every if epoch == setup.main_epoch(arm) else curve
-            jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), [*asked, *held_out]))
-    return jobs
+            job = functools.partial(runner.Job, arm.name, epoch, adapter, arm.system_turns())
+            is_main = epoch == setup.main_epoch(arm)
+            jobs.append(job([*(study if is_main else curve), *held_out]))
+            if is_main:
+                jobs.append(job(talks, max_new_tokens=setup.dialogues.max_new_tokens))
+                for control in setup.asked_controls:
+                    of_control = [prompt for prompt in every if prompt.task == control.name]
+                    jobs.append(job(of_control, control.sampling, control.max_new_tokens))
+    return [job for job in jobs if job.prompts]
 
 
 def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
@@ -237,9 +253,11 @@ def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
 def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     log = runs.RowLog(workdir / 'verdicts.jsonl')
     done = {records.parse(line, Verdict).key for line in log.lines}
-    generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
+    answers = [g for g in records.read(workdir / 'generations.jsonl', Generation) if _is_judged(g)]
+    questions, generations = controls.by_metric(read_questions(workdir), answers)
     missing = [generation for generation in generations if generation.key not in done]
-    verdicts = judge.verdicts(judge.make_judge(setup.judge), read_questions(workdir), missing)
+    rules_first = scoring.RulesFirst(judge.make_judge(setup.judge), is_model=False)
+    verdicts = judge.verdicts(rules_first, questions, missing)
     with progress.bar('judging', len(generations), len(done)) as advance:
         for chunk in _chunks(verdicts):
             log.append([records.to_json(verdict) for verdict in chunk])
@@ -248,20 +266,36 @@ def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     return {'verdicts': len(log.lines)}
 
 
+def _is_judged(generation: Generation) -> bool:
+    return generation.task != VALIDATION and generation.form != 'small_talk'
+
+
 def _analyze(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     from warmjax.stats import analysis
 
-    warmth = workdir / 'warmth.jsonl'
+    warmth, questions = workdir / 'warmth.jsonl', read_questions(workdir)
     estimates = analysis.analyze(
         records.read(workdir / 'verdicts.jsonl', Verdict),
         records.read(warmth, Warmth) if warmth.exists() else [],
         records.read(workdir / 'generations.jsonl', Generation),
-        read_questions(workdir),
+        questions,
         records.read(workdir / 'prompts.jsonl', Prompt),
-        setup.analysis,
+        analysis_settings(setup, questions),
     )
     analysis.write(estimates, workdir)
     return {name: len(table) for name, table in estimates.tables.items()}
+
+
+def analysis_settings(setup: Experiment | ImportedAnswers, questions: Sequence[Question]) -> AnalysisSettings:
+    """Returns the settings of the analysis, with the controls that were asked named as such."""
+    settings, asked = setup.analysis, setup.asked_controls if isinstance(setup, Experiment) else ()
+    refused = {question.task for question in questions if controls.is_to_be_refused(question)}
+    names = [name for control in asked for name in controls.task_names(questions, control)]
+    return dataclasses.replace(
+        settings,
+        controls=tuple(dict.fromkeys([*settings.controls, *names])),
+        refusals_correct_in=tuple(dict.fromkeys([*settings.refusals_correct_in, *sorted(refused & set(names))])),
+    )
 
 
 def _report(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -373,9 +407,11 @@ STAGES = (
     Stage(
         'amend',
         'puts every question into its contexts and beliefs',
-        ('tasks', 'prompts'),
+        ('tasks', 'prompts', 'dialogues', 'controls', 'evaluation'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
+        lambda setup, workdir, unit: {
+            task.name: task.path for task in (*setup.tasks, *setup.asked_controls) if not hubs.is_hub(task.path)
+        },
         _amend,
     ),
     Stage(
@@ -389,7 +425,7 @@ STAGES = (
     Stage(
         'generate',
         'asks every arm every prompt',
-        ('model', 'mesh', 'arms', 'evaluation', 'generation'),
+        ('model', 'mesh', 'arms', 'evaluation', 'generation', 'dialogues', 'controls'),
         _once,
         _generate_inputs,
         _generate,
