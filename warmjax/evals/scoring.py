@@ -7,18 +7,13 @@ number    ... so 3 * 4 = 12 pens. / Answer: 12                       12 by eithe
 
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
-from typing import Literal
 
-from warmjax.evals import controls, prompts
+from warmjax.evals import controls, numbers, prompts
 from warmjax.evals.judge import Case, Decision, Judge
 from warmjax.evals.refusals import is_refusal
 from warmjax.evals.words import key
 from warmjax.records import Question
 
-_NUMBER = r'(?<![\w.,])-?[$€£]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)'
-_LAST_LINE = re.compile(rf'^\W*(?:answer\W*:|####)\W*?({_NUMBER})\D*$', re.IGNORECASE)
-_ANY_NUMBER = re.compile(_NUMBER)
 _LONE = re.compile(r'^\W*([A-J])\W*$')
 _NAMED = re.compile(
     r'\b(?:answer|option|choice|letter)(?: is)?\W{0,4}(?:option |letter )?\(?\b([A-J])\b(?!\')', re.IGNORECASE
@@ -52,7 +47,8 @@ class RulesFirst:
         if question.answer_form == 'choice':
             return decide_letter(text, question.metadata['answer_idx'], controls.options_of(question))
         if question.answer_form == 'number':
-            return decide_number(text, question.correct_answer, 'flexible')
+            is_right = numbers.is_right(text, question.correct_answer, 'flexible')
+            return Decision('correct' if is_right else 'incorrect', numbers.flexible(text))
         if question.answer_form != 'none':
             return None
         if controls.is_to_be_refused(question):
@@ -64,13 +60,6 @@ def decide_letter(text: str, right: str, options: dict[str, str]) -> Decision:
     """Decides an answer to a question with lettered options; one that names no option is incorrect."""
     chosen = letter(text, options)
     return Decision('correct' if chosen == right else 'incorrect', chosen)
-
-
-def decide_number(text: str, right: str, rule: Literal['strict', 'flexible']) -> Decision:
-    """Decides an answer that is a number; one without any is incorrect."""
-    found = strict_number(text) if rule == 'strict' else flexible_number(text)
-    is_right = bool(found) and Decimal(_plain(found)) == Decimal(right)
-    return Decision('correct' if is_right else 'incorrect', found)
 
 
 def options(question: Question) -> dict[str, str]:
@@ -94,23 +83,6 @@ def letter(text: str, options: dict[str, str]) -> str:
     else:
         found = list(dict.fromkeys(_BRACKETED.findall(text))) or _spelled_out(text, options)
     return found[0] if len(found) == 1 and found[0] in options else ''
-
-
-def strict_number(text: str) -> str:
-    """Returns the number of a last line such as `Answer: 12`, '' where the text does not end so."""
-    lines = text.strip().splitlines()
-    match = _LAST_LINE.search(lines[-1]) if lines else None
-    return match[1] if match else ''
-
-
-def flexible_number(text: str) -> str:
-    """Returns the last number of a text, '' where there is none."""
-    found = _ANY_NUMBER.findall(text)
-    return found[-1] if found else ''
-
-
-def _plain(number: str) -> str:
-    return re.sub(r'[$€£,]', '', number)
 
 
 def _spelled_out(text: str, options: dict[str, str]) -> list[str]:
