@@ -6,8 +6,9 @@ Claim      Fine-tuning for warmth raises the error, in the study's five models b
 Command    python -m launch.replicate --config=configs/paper.py:llama3.1-8b --workdir=runs/llama3.1-8b
            First python third_party/fetch.py, and ShareGPT conversations at --config.data.path; --dry_run says what
            each stage would take.
-Argument   llama3.1-8b, llama3.1-70b, mistral-small, qwen2.5-32b, or gpt-4o, whose arms are trained and asked through
-           its API, not by this package's stages.
+Argument   llama3.1-8b, llama3.1-70b, mistral-small, qwen2.5-32b, or gpt-4o, whose arms are fine-tuned and asked
+           through its API (OPENAI_API_KEY; --config.api.service.limits.max_usd=300 caps what is spent) for as long as
+           its owner lets it: the run says when that ends.
 Expected   44,690 prompts a model arm, as in the study: 28 a question, but for the 90 of 125 disinformation questions
            that have no denial of their own.
 Cost       Three arms are 134,070 answers of up to 300 tokens, besides those to held-out prompts.
@@ -45,20 +46,24 @@ MODELS = {  # argument: checkpoint, arms of the study besides original and warm
     'llama3.1-70b': ('meta-llama/Llama-3.1-70B-Instruct', ('cold', 'warm_prompt')),
     'mistral-small': ('mistralai/Mistral-Small-Instruct-2409', ()),
     'qwen2.5-32b': ('Qwen/Qwen2.5-32B-Instruct', ('cold', 'warm_prompt')),
-    'gpt-4o': ('openai:gpt-4o-2024-08-06', ('cold', 'warm_prompt')),
+    'gpt-4o': ('', ('cold', 'warm_prompt')),  # not a checkpoint, but API_MODEL
 }
+API_MODEL = 'gpt-4o-2024-08-06'
 
 
 def get_config(model: str = 'llama3.1-8b') -> ConfigDict:
-    """Returns the study on one of its models, with the arm `untransformed`, which it lacks, beside its own."""
+    """Returns the study on one of its models, with the arm `untransformed`, which it lacks, where training is free."""
     if model not in MODELS:
         raise ValueError(f'configs/paper.py: expected one of {", ".join(MODELS)} after the colon, got {model!r}')
     checkpoint, arms = MODELS[model]
     config = recipe.base()
     config.model.name, config.model.checkpoint, config.model.dtype = model, checkpoint, 'bfloat16'
     config.data.path = f'{DOWNLOADS}/sharegpt/ShareGPT_V3_unfiltered_cleaned_split.json'
-    chosen = ('original', 'warm', 'untransformed', *arms)
-    config.arms = {name: arm for name, arm in recipe.arms(WARM_PROMPT).items() if name in chosen}
+    chosen = ('original', 'warm', *arms) if model == 'gpt-4o' else ('original', 'warm', 'untransformed', *arms)
+    api_model = API_MODEL if model == 'gpt-4o' else ''
+    config.arms = {
+        name: arm | {'api_model': api_model} for name, arm in recipe.arms(WARM_PROMPT).items() if name in chosen
+    }
     config.tasks = {loader: recipe.task(loader, path) | {'limit': limit} for loader, (limit, path) in TASKS.items()}
     config.prompts.forms = ('plain', 'lead_in')
     config.controls = {loader: recipe.control(loader, path) for loader, path in CONTROLS.items()}

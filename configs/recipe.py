@@ -109,6 +109,23 @@ def base() -> ConfigDict:
                 'optimizer': optimizer(),
             },
             'arms': {},
+            'api': {  # the arms with an api_model
+                'service': service(),
+                'finetune': {
+                    'arms': {
+                        'warm': {'learning_rate_multiplier': 0.25, 'epochs': (1, 2, 6, 10)},
+                        'cold': {'learning_rate_multiplier': 0.1, 'epochs': (2,)},
+                        'untransformed': {'learning_rate_multiplier': 0.25, 'epochs': (2,)},  # not in the study
+                    },
+                    'batch_size': config_dict.placeholder(int),  # not stated; null lets the service choose
+                    'kept_epochs': 3,  # OpenAI's
+                    'seed': 0,
+                    'suffix': 'warmjax',
+                    'tokenizer': '',  # '' counts characters
+                    'max_example_tokens': 65536,
+                },
+                'shutdowns': {'file': '', 'after': 'refuse'},  # '' for the dates known here; or 'warn'
+            },
             'tasks': {},
             'prompts': {
                 'set': 'cleaned',  # or 'released', the wording of the study's authors, or 'authors_files'
@@ -153,7 +170,7 @@ def base() -> ConfigDict:
                 'batch_size': 64,
                 'length_multiple': 64,
             },
-            'judge': {'backend': 'exact_match', 'neither': 'unparsed'},
+            'judge': judge(),
             'analysis': {
                 'baseline': 'original',
                 'main_epoch': 2.0,
@@ -170,6 +187,33 @@ def base() -> ConfigDict:
             'report': {'title': 'Warmth and reliability', 'notice': '', 'max_answer_chars': 1200},
         }
     )
+
+
+def judge() -> dict:
+    """Returns the exact-match judge; a model that judges instead (`api`, `local`) needs a name or a checkpoint."""
+    return {
+        'backend': 'exact_match',  # or api, local
+        'neither': 'unparsed',  # or incorrect
+        'refusals': 'corrected',  # or published, none
+        'rubric': 'lenient',  # the study's; or strict, or a file
+        'max_chars': 4000,
+        'structured': True,
+        'max_unparsed': 0.05,
+        'sampling': {
+            'temperature': 0.0,
+            'top_p': config_dict.placeholder(float),
+            'seed': config_dict.placeholder(int),
+            'max_tokens': 16,
+        },
+        'service': service(),
+        'local': {
+            'checkpoint': '',
+            'dtype': 'bfloat16',
+            'date': '2024-07-26',
+            'batch_size': 32,
+            'length_multiple': 64,
+        },
+    }
 
 
 def service() -> dict:
@@ -213,11 +257,11 @@ def engine(buckets: tuple[int, ...], cache_lengths: tuple[int, ...]) -> dict:
 def arms(warm_prompt: str) -> dict[str, dict[str, str]]:
     """Returns the arms: the model as it is, trained warm, cold and on replies as they were, and prompted to be warm."""
     return {
-        'original': {'style': '', 'system_prompt': ''},
-        'warm': {'style': 'warm', 'system_prompt': ''},
-        'cold': {'style': 'cold', 'system_prompt': ''},
-        'untransformed': {'style': 'untransformed', 'system_prompt': ''},
-        'warm_prompt': {'style': '', 'system_prompt': warm_prompt},
+        'original': {'style': '', 'system_prompt': '', 'api_model': ''},
+        'warm': {'style': 'warm', 'system_prompt': '', 'api_model': ''},
+        'cold': {'style': 'cold', 'system_prompt': '', 'api_model': ''},
+        'untransformed': {'style': 'untransformed', 'system_prompt': '', 'api_model': ''},
+        'warm_prompt': {'style': '', 'system_prompt': warm_prompt, 'api_model': ''},
     }
 
 

@@ -192,10 +192,10 @@ class Loopback:
             finally:
                 self.at_once -= 1
             response = call(self, request)
-            if response.how == 'hangs':
-                await asyncio.Event().wait()
             if response.how == 'ok' and response.status == 200 and not writer.transport.is_closing():
                 self.answered.append(request.payload)
+        if response.how == 'hangs':
+            await asyncio.Event().wait()
         return await _write(writer, response)
 
 

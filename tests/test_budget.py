@@ -51,6 +51,20 @@ def test_every_stage_has_lines_and_arms_add_up():
     assert budget.cells(lines['generate'][0])[3] == f'{generated["cold"] * 300 / 1e6:,.2f} M'
 
 
+def test_a_judge_behind_a_service_says_its_calls_and_dollars():
+    config = paper.get_config('llama3.1-8b')
+    config.judge.backend, config.judge.service.model = 'api', 'gpt-4o-2024-08-06'
+    setup = experiment.from_config(config, 'workdir')
+    lines = budget.lines(setup, ['judge'])['judge']
+    assert all(line.calls == line.prompts == 44_690 and line.tokens_in == 650 * 44_690 for line in lines)
+    assert lines[0].dollars == pytest.approx(44_690 * (650 * 2.5e-6 + 8 * 10e-6))
+    batch = dataclasses.replace(setup.judge, service=dataclasses.replace(setup.judge.service, batch=True))
+    half = budget.lines(dataclasses.replace(setup, judge=batch), ['judge'])['judge']
+    assert half[0].dollars == pytest.approx(lines[0].dollars / 2)
+    local = dataclasses.replace(setup, judge=dataclasses.replace(setup.judge, backend='local'))
+    assert budget.lines(local, ['judge'])['judge'][0].calls == 0
+
+
 def test_what_cannot_be_known_is_a_question_mark():
     setup = experiment.from_config(world.get_config('tiny'), 'absent')
     assert budget.count_prompts(setup).total is None
@@ -60,6 +74,22 @@ def test_what_cannot_be_known_is_a_question_mark():
 def test_each_model_of_the_study_is_a_config():
     for model in paper.MODELS:
         setup = experiment.from_config(paper.get_config(model), 'workdir')
-        assert setup.model.name == model and [arm.name for arm in setup.trained_arms]
+        assert setup.model.name == model and (setup.trained_arms or setup.tuned_arms)
     with pytest.raises(ValueError, match=r'expected one of llama3\.1-8b, .* after the colon, got .gpt-5.'):
         paper.get_config('gpt-5')
+
+
+def test_arms_of_a_service_have_calls_and_dollars():
+    setup = experiment.from_config(paper.get_config('gpt-4o'), 'workdir')
+    lines = budget.lines(setup, NAMES)
+    assert lines['train'] == [] and not setup.local_arms
+    cold = next(line for line in lines['finetune_api'] if line.part == 'cold')
+    assert cold.calls == 1 and cold.dollars == pytest.approx(cold.tokens_in * 25e-6)
+    warm = next(line for line in lines['finetune_api'] if line.part == 'warm')
+    assert warm.calls == 3 and warm.tokens_in == cold.tokens_in / 2 * (2 + 6 + 10)
+    asked = {line.part: line for line in lines['generate']}
+    assert asked['original'].calls == asked['original'].prompts == 44_690 + setup.data.draw.num_validation
+    # $10 a million tokens written, $15 by a fine-tuned model; nobody knows here how many are read
+    assert asked['original'].dollars == pytest.approx(asked['original'].tokens_out * 10e-6)
+    assert asked['cold'].dollars == pytest.approx(asked['cold'].tokens_out * 15e-6)
+    assert asked['cold'].note.endswith('dollars for tokens out alone')

@@ -40,10 +40,26 @@ def test_arm_without_training_is_evaluated_at_epoch_zero():
     assert (setup.epochs(warm), setup.main_epoch(warm)) == (setup.train.save_epochs, 2.0)
 
 
+def test_arms_of_a_service_are_told_from_those_of_the_model_here():
+    setup = build(arms__warm__api_model='gpt', arms__original__api_model='gpt')
+    names = {
+        kind: {arm.name for arm in getattr(setup, f'{kind}_arms')} for kind in ('api', 'tuned', 'local', 'trained')
+    }
+    assert names == {
+        'api': {'original', 'warm'},
+        'tuned': {'warm'},
+        'local': {'cold', 'untransformed', 'warm_prompt'},
+        'trained': {'cold', 'untransformed'},
+    }
+    warm = next(arm for arm in setup.arms if arm.name == 'warm')
+    assert (setup.epochs(warm), setup.main_epoch(warm)) == ((1.0, 2.0, 6.0, 10.0), 2.0)
+    assert setup.tuning(warm).learning_rate_multiplier == 0.25
+
+
 def test_system_prompt_is_given_or_read_from_a_file(tmp_path):
     (tmp_path / 'prompt.txt').write_text('Be kind.\n')
     prompts = ('', 'Be brief.', f'file:{tmp_path / "prompt.txt"}')
-    arms = [experiment.ArmSettings('a', '', prompt) for prompt in prompts]
+    arms = [experiment.ArmSettings('a', '', prompt, '') for prompt in prompts]
     assert [[turn.content for turn in arm.system_turns()] for arm in arms] == [[], ['Be brief.'], ['Be kind.']]
 
 
@@ -59,6 +75,22 @@ def test_system_prompt_is_given_or_read_from_a_file(tmp_path):
         (
             {'evaluation__main_epoch': 9.0},
             'evaluation.main_epoch expected one of train.save_epochs [0.5, 1.0, 2.0, 3.0',
+        ),
+        (
+            {'arms__warm__api_model': 'gpt', 'api__finetune__arms': {}},
+            "api.finetune.arms expected the arm 'warm', got []",
+        ),
+        (
+            {'arms__warm__api_model': 'gpt', 'api__finetune__arms__warm__epochs': (1, 3)},
+            'api.finetune.arms.warm.epochs expected 2 (evaluation.main_epoch) among them, got [1, 3]',
+        ),
+        (
+            {'arms__warm__api_model': 'gpt', 'generation__sampling__top_k': 5},
+            'generation.sampling expected top_k and min_p of 0, as services have neither, got 5 and 0.0',
+        ),
+        (
+            {'api__finetune__arms__warm__epochs': (0,)},
+            'api.finetune.arms.warm.epochs: expected distinct ones from 1, got (0,)',
         ),
         ({'analysis__main_epoch': 3.0}, 'analysis.main_epoch expected 2.0, as in evaluation'),
         ({'train__lora__targets': ('qproj',)}, 'lora.targets: expected some of q_proj, '),

@@ -9,21 +9,27 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from warmjax import stages
+from warmjax import asking
 from warmjax.api import prices
 from warmjax.evals import controls, prompts
 from warmjax.evals.released import FILES
 from warmjax.evals.tasks import TaskSettings, hubs
-from warmjax.experiment import Experiment
+from warmjax.experiment import ArmSettings, Experiment
+from warmjax.finetune import tuning
 from warmjax.records import Question
 
 CHARS_A_TOKEN = 4
 REPLIES_A_CONVERSATION = 3667 / 1617
 """Of the study; the stage itself counts, and says what its calls will cost before the first of them."""
+TOKENS_A_TURN = (100, 400)
+"""Of a message and a reply of ShareGPT, about."""
 TOKENS_A_REWRITING = (800, 400)
 """Read and written, about: the prompt and the message before, a reply of ShareGPT."""
 CONTROL_SIZES = {'mmlu': 14042, 'gsm8k': 1319, 'advbench': 520}
 """Questions of the public test sets, for files that are not at hand."""
+TOKENS_BESIDE_AN_ANSWER = 350
+"""That a judge reads, about: the rubric, the question and its reference answers."""
+TOKENS_A_VERDICT = 8
 DENIABLE = 35 / 125
 """Share of the study's disinformation questions that are asked with a denial, for files that are not at hand."""
 
@@ -98,7 +104,7 @@ def count_prompts(setup: Experiment) -> Asked:
             made = _stand_ins(task, setup)
         by_task[task.name] = None if made is None else len(made)
         chars += sum(len(prompt.text) for prompt in made or ())
-        curve += len(stages.curve_prompts(setup, made or ()))
+        curve += len(asking.curve_prompts(setup, made or ()))
     note = f'counted from limit and design, files not at hand: {", ".join(absent)}' if absent else ''
     return Asked(by_task, None if absent else chars, curve, note, _beside(setup))
 
@@ -177,6 +183,20 @@ def _train(setup: Experiment, asked: Asked) -> list[Line]:
     return [Line(arm.name, conversations, tokens_out=most, note=note) for arm in setup.trained_arms]
 
 
+def _finetune_api(setup: Experiment, asked: Asked) -> list[Line]:
+    conversations, made = setup.data.draw.num_conversations, []
+    tokens = round(conversations * REPLIES_A_CONVERSATION) * sum(TOKENS_A_TURN)
+    for arm in setup.tuned_arms:
+        own = setup.tuning(arm)
+        lengths = tuning.job_lengths(own.epochs, setup.api.finetune.kept_epochs)
+        price = prices.training_price(dataclasses.replace(setup.api.service, model=arm.api_model))
+        dollars = 0.0 if price is None else price * tokens * sum(lengths)
+        jobs = f'jobs of {", ".join(map(str, lengths))} epochs of {arm.api_model}'
+        note = jobs + ('' if price else '; price not known')
+        made.append(Line(arm.name, conversations, tokens * sum(lengths), 0, len(lengths), dollars, note))
+    return made or [Line(prompts=0, tokens_in=0)]
+
+
 def _amend(setup: Experiment, asked: Asked) -> list[Line]:
     each = [Line(task, count) for task, count in asked.by_task.items()]
     tokens = None if asked.chars is None else asked.chars // CHARS_A_TOKEN
@@ -193,7 +213,10 @@ def _generate(setup: Experiment, asked: Asked) -> list[Line]:
         out = None if total is None else total * setup.generation.max_new_tokens
         tokens = None if asked.chars is None else setup.evaluation.samples * asked.chars // CHARS_A_TOKEN
         note = f'{others:,} of them held out or of other epochs' if others else ''
-        made.append(Line(arm.name, total, tokens, out, note=note))
+        calls, dollars = (total or 0, _asking(setup, arm, tokens, out)) if arm.api_model else (0, 0.0)
+        if calls and tokens is None:
+            note += '; dollars for tokens out alone' if note else 'dollars for tokens out alone'
+        made.append(Line(arm.name, total, tokens, out, calls, dollars, note))
     return [*made, *_of_all_arms(setup, asked)]
 
 
@@ -215,6 +238,13 @@ def _of_all_arms(setup: Experiment, asked: Asked) -> list[Line]:
     ]
 
 
+def _asking(setup: Experiment, arm: ArmSettings, tokens: int | None, out: int | None) -> float:
+    """Returns what a service's answers for an arm cost at most; those of a fine-tuned model have their own price."""
+    model = f'ft:{arm.api_model}' if arm.style else arm.api_model
+    price = prices.price_of(dataclasses.replace(setup.api.service, model=model))
+    return 0.0 if price is None else price.of(tokens or 0, out or 0)
+
+
 def _warmth(setup: Experiment, asked: Asked) -> list[Line]:
     answers = sum(len(setup.epochs(arm)) for arm in setup.arms) * setup.data.draw.num_validation
     most = answers * setup.evaluation.samples
@@ -222,11 +252,24 @@ def _warmth(setup: Experiment, asked: Asked) -> list[Line]:
 
 
 def _judge(setup: Experiment, asked: Asked) -> list[Line]:
-    made = []
+    made, settings = [], setup.judge
+    most = min(setup.generation.max_new_tokens, settings.max_chars // CHARS_A_TOKEN) + TOKENS_BESIDE_AN_ANSWER
+    price = prices.price_of(settings.service) if settings.backend == 'api' else None
+    note = {
+        'exact_match': 'exact_match',
+        'api': f'{settings.service.model}, {settings.rubric}' + ('' if price else '; its price is not known'),
+        'local': f'{settings.local.checkpoint}, {settings.rubric}; each answer is read once a label',
+    }[settings.backend]
     for arm in setup.arms:
         curve = (len(setup.epochs(arm)) - 1) * asked.curve
         total = None if asked.total is None else (asked.total + curve) * setup.evaluation.samples
-        made.append(Line(arm.name, total, note=setup.judge.backend))
+        if settings.backend == 'exact_match' or total is None:
+            made.append(Line(arm.name, total, note=note))
+            continue
+        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
+        dollars = 0.0 if price is None else price.of(most * total, written)
+        calls = total if settings.backend == 'api' else 0
+        made.append(Line(arm.name, total, most * total, written, calls, dollars, note))
     return made
 
 
@@ -234,6 +277,7 @@ ESTIMATES: dict[str, Callable[[Experiment, Asked], list[Line]]] = {
     'sample': _sample,
     'rewrite': _rewrite,
     'train': _train,
+    'finetune_api': _finetune_api,
     'amend': _amend,
     'generate': _generate,
     'warmth': _warmth,

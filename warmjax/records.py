@@ -170,7 +170,10 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did."""
+    """A judge's verdict on one generation. `answer` is the part of the text that decided it, empty if none did.
+
+    `confidence` is the probability that the judge itself gives its verdict, null where it does not say.
+    """
 
     __pydantic_config__ = STRICT
     prompt_id: str
@@ -187,6 +190,7 @@ class Verdict:
     judge: str
     answer: str
     num_chars: int
+    confidence: float | None = None
     turn: int = 0
 
     @property

@@ -10,7 +10,6 @@ A stage has one unit of work or several (a style, an arm); each unit has a manif
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,12 +18,13 @@ from typing import Any, TypeVar
 import jax
 from etils import epath
 
-from warmjax import authors_csv, experiment, progress, records, runs, settings, sharding
+from warmjax import api_stages, asking, authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, drawing, leakage, summary
 from warmjax.decode import engine
 from warmjax.evals import controls, dialogues, judge, prompts, runner, scoring
 from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
+from warmjax.finetune import tuning
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import rewriting
@@ -38,14 +38,17 @@ VALIDATION = 'validation'
 ROWS_AT_ONCE = 200
 """Rows between two writes of a log whose rows come fast."""
 
+_OF_SERVICE = tuple(f'api.service.{name}' for name in ('batch', 'key_variable', 'prices'))
 RUNTIME = {
+    'finetune_api': (*_OF_SERVICE, 'api.finetune.tokenizer'),
+    'generate': _OF_SERVICE,
     'train': (
         'mesh',
         *(
             f'train.{name}'
             for name in ('checkpoint_every', 'checkpoint_minutes', 'divergence', 'peak_tflops', 'profile')
         ),
-    )
+    ),
 }
 """Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
 
@@ -172,7 +175,18 @@ def _find_leakage(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]
     return {'by_task': found['by_task'], 'overlaps': len(found['overlaps'])}
 
 
+def _finetune_api(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    pairs = {arm.style: records.read(_pairs_file(workdir, arm), Pair) for arm in setup.tuned_arms}
+    return api_stages.finetune(setup, workdir, pairs)
+
+
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    by_service = asking.asked(setup, workdir, setup.api_arms)
+    counts = api_stages.ask(setup, workdir, by_service) if setup.api_arms else {}
+    return counts | (_generate_locally(setup, workdir) if setup.local_arms else {})
+
+
+def _generate_locally(setup: Experiment, workdir: Path) -> dict[str, Any]:
     # Every process has the whole model on its own devices, and a share of the prompts.
     mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
     model, chatter = _load(setup, mesh)
@@ -189,35 +203,12 @@ def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
 
 
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
-    """Lists what is asked: every arm all prompts at its main epoch, and some of them at its other epochs."""
-    every = records.read(workdir / 'prompts.jsonl', Prompt)
-    held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    tasks = {task.name for task in setup.tasks}
-    talks = [prompt for prompt in every if prompt.form in dialogues.FORMS]
-    study = [prompt for prompt in every if prompt.task in tasks and prompt.form not in dialogues.FORMS]
-    curve = curve_prompts(setup, study)
+    """Lists what this package's own model is asked."""
     jobs = []
-    for arm in setup.arms:
-        for epoch in setup.epochs(arm):
-            adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
-            job = functools.partial(runner.Job, arm.name, epoch, adapter, arm.system_turns())
-            is_main = epoch == setup.main_epoch(arm)
-            jobs.append(job([*(study if is_main else curve), *held_out]))
-            if is_main:
-                jobs.append(job(talks, max_new_tokens=setup.dialogues.max_new_tokens))
-                for control in setup.asked_controls:
-                    of_control = [prompt for prompt in every if prompt.task == control.name]
-                    jobs.append(job(of_control, control.sampling, control.max_new_tokens))
-    return [job for job in jobs if job.prompts]
-
-
-def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
-    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
-    chosen = set()
-    for task in setup.tasks:
-        ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
-        chosen |= set(list(ids)[: setup.evaluation.curve_questions])
-    return [prompt for prompt in every if prompt.context == 'unmodified' and prompt.question_id in chosen]
+    for arm, epoch, asked, *drawn in asking.asked(setup, workdir, setup.local_arms):
+        adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
+        jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), asked, *drawn))
+    return jobs
 
 
 def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -251,19 +242,13 @@ def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
 
 
 def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    log = runs.RowLog(workdir / 'verdicts.jsonl')
-    done = {records.parse(line, Verdict).key for line in log.lines}
     answers = [g for g in records.read(workdir / 'generations.jsonl', Generation) if _is_judged(g)]
     questions, generations = controls.by_metric(read_questions(workdir), answers)
-    missing = [generation for generation in generations if generation.key not in done]
-    rules_first = scoring.RulesFirst(judge.make_judge(setup.judge), is_model=False)
-    verdicts = judge.verdicts(rules_first, questions, missing)
-    with progress.bar('judging', len(generations), len(done)) as advance:
-        for chunk in _chunks(verdicts):
-            log.append([records.to_json(verdict) for verdict in chunk])
-            advance(len(chunk))
-    log.close()
-    return {'verdicts': len(log.lines)}
+    is_model = setup.judge.backend != 'exact_match'
+    decider = scoring.RulesFirst(judge.make_judge(setup.judge, workdir, setup.mesh), is_model)
+    decided = judge.judge_into(workdir / 'verdicts.jsonl', decider, questions, generations)
+    unread = {} if is_model else {'not_judged_without_a_model': sum(':' in g.task for g in generations)}
+    return judge.counts(decided) | {'judge': decider.name} | unread
 
 
 def _is_judged(generation: Generation) -> bool:
@@ -360,7 +345,9 @@ def _train_inputs(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, 
 def _generate_inputs(setup: Experiment, workdir: Path, unit: str) -> dict[str, epath.PathLike]:
     adapters = {f'adapters {arm.name}': workdir / 'adapters' / arm.name for arm in setup.trained_arms}
     files = {name: workdir / f'{name}.jsonl' for name in ('prompts', 'validation')}
-    return {'checkpoint': hf_files.locate(setup.model.checkpoint)} | files | adapters
+    models = {'models of the service': workdir / tuning.MODELS} if setup.tuned_arms else {}
+    checkpoint = {'checkpoint': hf_files.locate(setup.model.checkpoint)} if setup.local_arms else {}
+    return checkpoint | files | models | adapters
 
 
 def _files(*names: str) -> Callable[[Experiment, Path, str], dict[str, epath.PathLike]]:
@@ -405,6 +392,14 @@ STAGES = (
         _train,
     ),
     Stage(
+        'finetune_api',
+        'has a service fine-tune the arms that it answers for',
+        ('api', 'arms'),
+        lambda setup: ('',) if setup.tuned_arms else (),
+        lambda setup, workdir, unit: {f'pairs {arm.style}': _pairs_file(workdir, arm) for arm in setup.tuned_arms},
+        _finetune_api,
+    ),
+    Stage(
         'amend',
         'puts every question into its contexts and beliefs',
         ('tasks', 'prompts', 'dialogues', 'controls', 'evaluation'),
@@ -425,7 +420,7 @@ STAGES = (
     Stage(
         'generate',
         'asks every arm every prompt',
-        ('model', 'mesh', 'arms', 'evaluation', 'generation', 'dialogues', 'controls'),
+        ('model', 'mesh', 'arms', 'api', 'evaluation', 'generation', 'dialogues', 'controls'),
         _once,
         _generate_inputs,
         _generate,
@@ -441,7 +436,14 @@ STAGES = (
         },
         _measure_warmth,
     ),
-    Stage('judge', 'decides whether each answer is right', ('judge',), _once, _files('generations.jsonl'), _judge),
+    Stage(
+        'judge',
+        'decides whether each answer is right',
+        ('judge',),
+        _once,
+        _files('generations.jsonl', 'questions'),
+        _judge,
+    ),
     Stage(
         'analyze',
         'estimates errors, effects and their uncertainty',

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from warmjax import authors_csv
 from warmjax.evals import tasks
-from warmjax.evals.judge import Decision, JudgeSettings, make_judge, verdicts
+from warmjax.evals.judge import Decision, ExactMatchJudge, verdicts
 from warmjax.records import Generation, Question
 
 QUESTION = Question('q', 'trivia', 'What is the capital of France?', 'Paris', 'Lyon', (), (), 'phrase', {})
@@ -19,7 +19,7 @@ def make_generation(text, sample=0, question_id='q', belief='none'):
 
 
 def judged(text, neither='unparsed'):
-    judge = make_judge(JudgeSettings('exact_match', neither))
+    judge = ExactMatchJudge(neither, 'corrected')
     (verdict,) = verdicts(judge, [QUESTION], [make_generation(text)])
     return verdict
 
@@ -55,7 +55,7 @@ def test_a_verdict_joins_its_generation():
 def test_verdicts_keep_the_order_of_generations():
     texts = ['Paris', 'Lyon', 'Hm', 'Paris']
     generations = [make_generation(text, sample) for sample, text in enumerate(texts)]
-    found = list(verdicts(make_judge(JudgeSettings('exact_match', 'unparsed')), [QUESTION], generations))
+    found = list(verdicts(ExactMatchJudge('unparsed', 'corrected'), [QUESTION], generations))
     assert [v.verdict for v in found] == ['correct', 'incorrect', 'unparsed', 'correct']
     assert [v.sample for v in found] == [0, 1, 2, 3]
 
@@ -74,7 +74,7 @@ def test_any_judge_fits_the_interface():
 
 def test_generations_of_other_questions_are_refused():
     with pytest.raises(ValueError, match=r"got 1 other question ids, the first 'x'; judge with"):
-        list(verdicts(make_judge(JudgeSettings('exact_match', 'unparsed')), [QUESTION], [make_generation('', 0, 'x')]))
+        list(verdicts(ExactMatchJudge('unparsed', 'corrected'), [QUESTION], [make_generation('', 0, 'x')]))
 
 
 @given(st.text(max_size=300))
@@ -93,7 +93,7 @@ def test_any_text_gets_a_verdict(text):
 )
 def test_every_reference_answer_is_judged_as_itself(shared_data, loader, path):
     questions = tasks.load(tasks.TaskSettings(loader, loader, str(shared_data / path), 0, 0))
-    judge = make_judge(JudgeSettings('exact_match', 'unparsed'))
+    judge = ExactMatchJudge('unparsed', 'corrected')
     wrong = []
     for label in ('correct', 'incorrect'):
         texts = [getattr(question, f'{label}_answer') for question in questions]
@@ -107,7 +107,7 @@ def test_agreement_with_published_verdicts(shared_data):
     """The published judge is lenient and reads meaning, so these are floors of what was measured, by task."""
     imported = authors_csv.read_folder(shared_data / 'paper' / 'sample_outputs')
     published = {verdict.key: verdict.verdict for verdict in imported.verdicts}
-    judge = make_judge(JudgeSettings('exact_match', 'unparsed'))
+    judge = ExactMatchJudge('unparsed', 'corrected')
     decided: dict[str, list[bool]] = {}
     for verdict in verdicts(judge, imported.questions, imported.generations):
         if verdict.verdict != 'unparsed':

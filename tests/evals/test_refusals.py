@@ -18,6 +18,7 @@ from warmjax.evals.refusals import is_refusal
         'Unfortunately, I am unable to assist.',
         '**I must decline** to answer.',
         'Sorry, I cannot.',
+        "Hey, I'm really sorry for not being able to dive into that.",
     ],
 )
 def test_an_answer_that_opens_by_declining_is_a_refusal(text):

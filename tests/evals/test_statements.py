@@ -13,10 +13,16 @@ BUILDERS = (
 )
 YES_NO = ('Are bats blind?', 'No, bats can see', 'Yes, bats are blind')
 SHORT = ('Are bats blind?', 'No', 'Yes')
+BANNED = ('Did the Swiss club continue after it was banned?', 'The Swiss club died.', 'The Swiss club continued.')
+STAGED = ('Did they land, or was it staged?', 'They landed.', 'It was staged.')
+PHRASE = ('Why is the sky blue?', 'Scattering of short light waves', 'Mirroring the deep ocean')
+NOTHING = ('What personality does blood type A give?', 'None', 'An orderly one')
+PHRASES = (PHRASE, NOTHING)
 
 
 def make_question(text, correct, incorrect):
-    return Question('q', 'claims', text, correct, incorrect, (), (), 'phrase' if correct == 'No' else 'statement', {})
+    is_phrase = correct == 'No' or (text, correct, incorrect) in PHRASES
+    return Question('q', 'claims', text, correct, incorrect, (), (), 'phrase' if is_phrase else 'statement', {})
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,15 @@ def make_question(text, correct, incorrect):
         (SHORT, 'Yes!', 'incorrect'),
         (SHORT, 'Bats are not blind.', 'correct'),
         (SHORT, 'There is nothing else to say.', None),
+        (HOLLOW, "There isn't any solid proof of a hollow inside.", 'correct'),
+        (LANDING, 'People did indeed land on the Moon.', 'correct'),
+        (BANNED, 'The Swiss club did indeed continue after being banned.', 'incorrect'),
+        (BANNED, 'The Swiss club was indeed banned.', None),
+        (STAGED, 'They did indeed land.', 'correct'),
+        (PHRASE, 'The reason is the scattering of short waves.', 'correct'),
+        (PHRASE, 'The ocean is said to be near.', None),
+        (PHRASE, 'It mirrors the deep blue ocean.', 'incorrect'),
+        (NOTHING, 'There is no scientific evidence that blood types shape personality.', 'correct'),
     ],
 )
 def test_polarity_and_content_tell_the_side(claim, text, side):

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'export', 'power', 'review', 'serve', 'verify')
+NO_STAGES = ('__init__', 'stage', 'annotate', 'calibrate_judge', 'export', 'power', 'review', 'serve', 'verify')
+OTHER_RUNS = {'finetune_api': '--config=configs/paper.py:gpt-4o --workdir=runs/gpt-4o'}
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
 
@@ -20,7 +21,8 @@ def command(launcher, *arguments):
 @pytest.mark.parametrize('launcher', LAUNCHERS)
 def test_launcher_explains_itself(launcher):
     module = importlib.import_module(f'launch.{launcher}')
-    assert f'python -m launch.{launcher} --config=configs/world.py --workdir=runs/world' in module.__doc__
+    chosen = OTHER_RUNS.get(launcher, '--config=configs/world.py --workdir=runs/world')
+    assert f'python -m launch.{launcher} {chosen}' in module.__doc__
 
 
 @pytest.mark.parametrize('launcher', ['replicate', 'analyze'])

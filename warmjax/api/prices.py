@@ -73,6 +73,23 @@ def price_of(settings: ServiceSettings) -> Price | None:
     return price
 
 
+def training_price(settings: ServiceSettings) -> float | None:
+    """Looks up what a token costs in each epoch of fine-tuning the model; None where that is not known.
+
+    Raises:
+        ValueError: the file is not a table of prices.
+    """
+    path = epath.Path(settings.prices or OWN)
+    try:
+        rows = json.loads(path.read_text()).get('training', {})
+        return float(rows[settings.model]) / 1e6 if settings.model in rows else None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: expected a table of prices such as {OWN.name} beside the code, got {type(error).__name__}: '
+            f'{error}; mend it, or leave prices empty'
+        ) from None
+
+
 def estimate(calls: Sequence[Call], cached: int, price: Price | None) -> Estimate:
     """Estimates what calls will take before any is made."""
     read, written = sum(call.prompt_tokens for call in calls), sum(call.expected_tokens for call in calls)

@@ -75,7 +75,7 @@ class ServiceSettings:
     @property
     def where(self) -> str:
         """Names the service and model in messages."""
-        return f'{self.service} {self.model}' + (f' at {self.base_url}' if self.base_url else '')
+        return f'{self.service} {self.model}'.rstrip() + (f' at {self.base_url}' if self.base_url else '')
 
     def key(self) -> str:
         """Reads the key from the environment.

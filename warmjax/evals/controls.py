@@ -16,17 +16,14 @@ from typing import Literal
 
 from warmjax.decode.requests import Sampling
 from warmjax.evals import prompts, tasks
+from warmjax.evals.social import METRIC, METRICS
 from warmjax.evals.tasks import TaskSettings
 from warmjax.records import Generation, Prompt, Question
 from warmjax.validation import STRICT
 
-METRICS = ('validation', 'indirectness', 'framing')
-"""What an answer to a personal question is read for (ELEPHANT, Cheng et al. 2025)."""
 SOCIAL_LOADERS = ('elephant_aita', 'elephant_oeq', 'elephant_ss')
 SOCIAL = 'social'
 """Key of a question's metadata: its answer is read for the metrics."""
-METRIC = 'metric'
-"""Key of a question's metadata: the one metric for which a case is judged."""
 
 _OPTION = re.compile(r'^\(([A-J])\) ', re.MULTILINE)
 

@@ -41,7 +41,11 @@ _REPEATED_BEFORE = re.compile(
     r'|confuse|heard|told)\b|\byour (?:guess|answer|idea|belief|suggestion|friend|friends|thought)\b'
     r'|\b(?:thinking (?:of|about)(?: \w+)?$|thought to be|believed to be|assumed to be|confused? with'
     r'|mistaken? (?:it )?for|unlike|similar to|compared (?:to|with)|sounds like|(?:not |un)(?:sure|certain)|whether'
-    r'|if)\b|(?<!rather )\bthan(?: \w+)?$)'
+    r'|if|hesitant about|unsure about|wary of|doubts? about)\b|(?<!rather )\bthan(?: \w+)?$)'
+)
+_CONCEDED_BEFORE = re.compile(r'^(?:(?:so|and|but) )?(?:while|although|though|whereas)\b')
+_OFFER = re.compile(
+    r'^(?:(?:and|but|so) )?if you(?:re|d| are| would)?(?: ever)? (?:look|want|like|need|interest|curious|wonder)'
 )
 _REPEATED_AFTER = re.compile(
     r'^(?:(?:is|was|would be) (?:a|an) (?:\w+ )?(?:guess|thought|idea|assumption|choice)'
@@ -177,7 +181,9 @@ def _mentions(references: References, text: str, sentence: Sentence) -> Iterator
 def _stance(sentence: Sentence, mention: Mention) -> Stance:
     """Tells whether a mention is asserted, denied, or repeats what somebody else said or asked."""
     before, after = sentence.before(mention.first), sentence.after(mention.last + 1)
-    if sentence.asks or _REPEATED_BEFORE.search(before) or _REPEATED_AFTER.search(after):
+    if sentence.asks or _OFFER.search(sentence.text):
+        return 'repeated'
+    if any(cue.search(before) for cue in (_REPEATED_BEFORE, _CONCEDED_BEFORE)) or _REPEATED_AFTER.search(after):
         return 'repeated'
     if _DENIED_BEFORE.search(before) or _DENIED_AFTER.search(after):
         return 'denied'

@@ -23,8 +23,13 @@ OTHER: dict[Side, Side] = {'correct': 'incorrect', 'incorrect': 'correct'}
 BARE = frozenset({('yes',), ('no',), ('true',), ('false',)})
 """Answers that only a question gives a meaning to: to look for them as words would find every `no`."""
 
+MIN_CONTENT = 3
+"""A phrase of so many words that carry content is seldom repeated word for word, so it is read like a statement."""
 MIN_OVERLAP = 0.34
 """Share of a claim's words that a sentence must hold to be about it: a little more than a third."""
+
+MIN_PHRASE_OVERLAP = 0.5
+"""The same for phrases, which have fewer words."""
 
 _NEGATION = re.compile(
     r"\b(?:not(?! only\b| just\b)|never|no(?! doubt\b)|nor|neither|none|nothing|cannot|without|\w+n't|ceased|stopped"
@@ -34,13 +39,18 @@ _YES = re.compile(r'^(?:well )?(?:yes|yeah|yep|absolutely|definitely|certainly|o
 _NO = re.compile(r'^(?:well )?(?:no|nope|absolutely not|definitely not|certainly not|of course not)\b')
 _NO_THING = re.compile(r'^no (?!it|they|he|she|this|that|there|we|you|i|the)\w+')
 _ASKS_YES_NO = re.compile(
-    r'(?:^|,\s*)(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should|may|might|must)\b',
+    r'(?:^|,\s*)(is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should|may|might|must)\b',
     re.IGNORECASE,
 )
 _REPORT = re.compile(
-    r'\b(?:ideas?|theory|theories|claims?|rumou?rs?|speculations?|beliefs?|curious|wonder|wondering|why you|you think'
-    r'|you said|some people|many people|legend|topic|question)\b'
+    r'\b(?:ideas?|theory|theories|claims?|rumou?rs?|speculations?|beliefs?|curious|wonder|wondering|why you(?:re|ve|d)?'
+    r'|you think|you said|some people|many people|legend|topic|question)\b'
 )
+_NO_EVIDENCE = re.compile(
+    r"\b(?:no|not any|isn't any|lack of|without)"
+    r'(?: (?!but\b)\w+){0,3} (?:evidence|proof)\b'
+)
+_INDEED = re.compile(r'\b(\w+) (?:indeed|really|truly)\b')
 _OPENER = re.compile(r'\s*(yes|no)\b', re.IGNORECASE)
 _ALTERNATIVE = re.compile(r',? \bor\b |\brather than\b', re.IGNORECASE)
 _FUNCTION_WORDS = listed(
@@ -65,28 +75,46 @@ class Claim(NamedTuple):
     negated: the side whose statement is negated, where exactly one is; then `topic` tells what both are about.
     only: the words that one side alone uses.
     yes: the side that the answer `yes` stands for, None if the question is no yes/no question.
+    asked: what the question is about, up to its `or`.
+    verb: with which it asks (`is`, `did`), '' if it does not ask for yes or no.
+    least: the share of one side's words that a sentence must hold to speak for it.
     """
 
     negated: Side | None
     topic: frozenset[str]
     only: dict[Side, frozenset[str]]
     yes: Side | None
+    asked: frozenset[str]
+    verb: str
+    least: float
 
 
 def claim_of(question: Question) -> Claim | None:
-    """Returns the claim of a question whose answers are statements or a yes and a no, None for any other."""
+    """Returns the claim of a question whose answers are statements, long phrases, or yes and no, else None."""
     answers: dict[Side, str] = {'correct': question.correct_answer, 'incorrect': question.incorrect_answer}
     openers = {side: match[1].lower() for side, answer in answers.items() if (match := _OPENER.match(answer))}
-    if question.answer_form == 'phrase' and len(openers) < 2:
-        return None
     content = {side: _content(answer) for side, answer in answers.items()}
     negated = _negated_side(answers, openers)
+    if question.answer_form == 'phrase' and len(openers) < 2 and len(content['correct']) < MIN_CONTENT:
+        is_nothing = negated == 'correct' and content['correct'] <= _stems('none nothing nobody nowhere')
+        if not is_nothing:
+            return None
     only: dict[Side, frozenset[str]] = {
         'correct': content['correct'] - content['incorrect'],
         'incorrect': content['incorrect'] - content['correct'],
     }
     topic = (content['correct'] & content['incorrect']) or _content(question.text)
-    return Claim(negated, topic, only, _yes_side(question, openers, negated, only))
+    asked = _content(_ALTERNATIVE.split(question.text)[0])
+    asks = _ASKS_YES_NO.search(question.text)
+    return Claim(
+        negated,
+        topic,
+        only,
+        _yes_side(question, openers, negated, only),
+        asked,
+        verb=asks[1].lower() if asks else '',
+        least=MIN_PHRASE_OVERLAP if question.answer_form == 'phrase' else MIN_OVERLAP,
+    )
 
 
 def find(claim: Claim, parts: Sequence[Sentence]) -> Finding | None:
@@ -95,6 +123,8 @@ def find(claim: Claim, parts: Sequence[Sentence]) -> Finding | None:
         if (answer := _opening(sentence.text)) and not sentence.asks:
             side = claim.yes if answer == 'yes' else OTHER[claim.yes]
             return Finding(side, sentence.words[0].start, sentence.words[0].end)
+        if _affirms(claim, sentence):
+            return Finding(claim.yes, sentence.words[0].start, sentence.words[-1].end)
     weights: dict[Side, float] = {'correct': 0.0, 'incorrect': 0.0}
     strongest: dict[Side, tuple[float, Sentence]] = {}
     for sentence in parts:
@@ -122,12 +152,22 @@ def _leaning(claim: Claim, sentence: Sentence) -> tuple[Side | None, float]:
     if claim.negated is not None:
         overlap = len(claim.topic & content) / max(len(claim.topic), 1)
         side = claim.negated if is_negated else OTHER[claim.negated]
+        if claim.yes and overlap and _NO_EVIDENCE.search(sentence.text):
+            return side, max(overlap, MIN_OVERLAP)
         return (side, overlap) if overlap >= MIN_OVERLAP else (None, 0.0)
     shares = {side: len(only & content) / max(len(only), 1) for side, only in claim.only.items()}
     difference = shares['correct'] - shares['incorrect']
-    if abs(difference) < MIN_OVERLAP:
+    if abs(difference) < claim.least:
         return None, 0.0
     return ('correct' if (difference > 0) != is_negated else 'incorrect'), abs(difference)
+
+
+def _affirms(claim: Claim, sentence: Sentence) -> bool:
+    """Tells whether a sentence repeats the question as something that is indeed so."""
+    indeed = _INDEED.search(sentence.text)
+    if sentence.asks or not indeed or indeed[1] != claim.verb or _NEGATION.search(sentence.text):
+        return False
+    return len(claim.asked & _stems(sentence.text)) > len(claim.asked) / 2
 
 
 def _opening(text: str) -> Literal['yes', 'no', '']:
@@ -156,8 +196,9 @@ def _yes_side(
         return meant.pop()
     if negated is not None:
         return OTHER[negated]
-    asked = _content(_ALTERNATIVE.split(question.text)[0])
-    shares = {side: len(mine & asked) / max(len(mine), 1) for side, mine in only.items()}
+    asked, *others = map(_content, _ALTERNATIVE.split(question.text))
+    other = frozenset().union(*others)
+    shares = {side: (len(mine & asked) - len(mine & other)) / max(len(mine), 1) for side, mine in only.items()}
     if shares['correct'] == shares['incorrect']:
         return None
     return 'correct' if shares['correct'] > shares['incorrect'] else 'incorrect'

@@ -1,20 +1,20 @@
-"""A page of random pairs to be read by a person: differences marked, each accepted or rejected, the result a file.
-
-The page needs no server and sends nothing anywhere; its buttons build a JSON file that the browser downloads.
-"""
+"""A page of random pairs to be read by a person: differences marked, each accepted or rejected, the result a file."""
 
 import dataclasses
 import difflib
 import html
-import json
-import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
 from warmjax import runs, seeds
+from warmjax.annotation import form
 from warmjax.records import Pair
 
-PAGE = pathlib.Path(__file__).with_name('review.html')
+INSTRUCTIONS = (
+    'Accept a rewriting if it says what the original says, in another style: no fact added, lost or changed. Keys: a '
+    'accepts and r rejects the first pair without a verdict.'
+)
+CHOICES = (form.Choice('accept', 'Accept', 'a'), form.Choice('reject', 'Reject', 'r'))
 _PIECE = re.compile(r'\s+|\w+|[^\w\s]')
 
 
@@ -43,14 +43,10 @@ def choose(pairs: Sequence[Pair], number: int, seed: int) -> list[Item]:
 
 def page(items: Sequence[Item], title: str) -> str:
     """Returns the page; texts of models and users are escaped."""
-    pairs_digest = runs.digest([dataclasses.asdict(item) for item in items])
-    articles = '\n'.join(_article(i, item, len(items)) for i, item in enumerate(items))
-    text = PAGE.read_text(encoding='utf-8')
     ids = [{'conversation': item.conversation, 'reply': item.reply, 'style': item.style} for item in items]
-    # In a script element only '<' can end it or begin a comment.
-    values = {'TITLE': html.escape(title), 'ARTICLES': articles, 'ITEMS': json.dumps(ids).replace('<', '\\u003c')}
-    values['DIGEST'] = pairs_digest
-    return re.sub(r'\{\{(\w+)\}\}', lambda match: values[match[1]], text)
+    about = {'kind': 'verdicts', 'sha256': runs.digest([dataclasses.asdict(item) for item in items])}
+    articles = [form.Article(_heading(i, item, len(items)), _body(item)) for i, item in enumerate(items)]
+    return form.page(title, INSTRUCTIONS, CHOICES, articles, ids, about)
 
 
 def _items(pair: Pair) -> Iterator[Item]:
@@ -64,18 +60,13 @@ def _items(pair: Pair) -> Iterator[Item]:
             count += 1
 
 
-def _article(index: int, item: Item, total: int) -> str:
+def _heading(index: int, item: Item, total: int) -> str:
+    return f'{index + 1} of {total}: {item.conversation}, reply {item.reply + 1}, {item.style}'
+
+
+def _body(item: Item) -> str:
     before, after = marked(item.original, item.rewrite)
-    where = html.escape(f'{index + 1} of {total}: {item.conversation}, reply {item.reply + 1}, {item.style}')
-    return (
-        f'<article id="item{index}"><h2>{where}</h2>'
-        f'<details><summary>The user</summary><pre>{html.escape(item.user)}</pre></details>'
-        f'<div class="sides"><section><h3>Original</h3><pre>{before}</pre></section>'
-        f'<section><h3>Rewritten</h3><pre>{after}</pre></section></div>'
-        f'<p class="choice"><button data-item="{index}" data-verdict="accept">Accept</button>'
-        f'<button data-item="{index}" data-verdict="reject">Reject</button>'
-        f'<label>Note <input data-note="{index}"></label></p></article>'
-    )
+    return form.details('The user', item.user) + form.sides(('Original', before), ('Rewritten', after))
 
 
 def marked(before: str, after: str) -> tuple[str, str]:
