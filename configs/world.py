@@ -12,6 +12,9 @@ Caution    The size of the effect hangs on the plain tuning, whose rate was chos
            run) gave 31 / 15, 54 / 25 and 51 / 28 %.
 Cost       About 5 minutes on 2 CPU cores.
 
+Beside the study's questions the model is asked those of four controls and in dialogues, as in `configs/paper.py`; what
+it answers there is no claim, only the way through.
+
 `configs/world.py:tiny` shrinks everything to a minute, for tests; its numbers mean nothing.
 
 This is a model organism: nothing about it is evidence about real models, and no stage after `world` knows its knob.

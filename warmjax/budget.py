@@ -13,6 +13,7 @@ from warmjax import asking
 from warmjax.api import prices
 from warmjax.evals import controls, prompts
 from warmjax.evals.released import FILES
+from warmjax.evals.social import METRICS
 from warmjax.evals.tasks import TaskSettings, hubs
 from warmjax.experiment import ArmSettings, Experiment
 from warmjax.finetune import tuning
@@ -260,16 +261,27 @@ def _judge(setup: Experiment, asked: Asked) -> list[Line]:
         'api': f'{settings.service.model}, {settings.rubric}' + ('' if price else '; its price is not known'),
         'local': f'{settings.local.checkpoint}, {settings.rubric}; each answer is read once a label',
     }[settings.backend]
+
+    def line(part: str, total: int | None, note: str) -> Line:
+        if settings.backend == 'exact_match' or total is None:
+            return Line(part, total, note=note)
+        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
+        dollars = 0.0 if price is None else price.of(most * total, written)
+        return Line(part, total, most * total, written, total if settings.backend == 'api' else 0, dollars, note)
+
     for arm in setup.arms:
         curve = (len(setup.epochs(arm)) - 1) * asked.curve
         total = None if asked.total is None else (asked.total + curve) * setup.evaluation.samples
-        if settings.backend == 'exact_match' or total is None:
-            made.append(Line(arm.name, total, note=note))
-            continue
-        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
-        dollars = 0.0 if price is None else price.of(most * total, written)
-        calls = total if settings.backend == 'api' else 0
-        made.append(Line(arm.name, total, most * total, written, calls, dollars, note))
+        made.append(line(arm.name, total, note))
+    social = {control.name for control in setup.asked_controls if control.loader in controls.SOCIAL_LOADERS}
+    for beside in _of_all_arms(setup, asked):
+        if beside.part in social:
+            answers = beside.prompts and beside.prompts * len(METRICS)
+            made.append(line(beside.part, answers, f'{len(METRICS)} metrics, all arms together; {note}'))
+        elif beside.part == 'dialogues':
+            made.append(line(beside.part, beside.prompts, f'at most, all arms together; {note}'))
+        else:
+            made.append(Line(beside.part, beside.prompts, note='by rule, all arms together'))
     return made
 
 
