@@ -65,14 +65,15 @@ class Asked:
     chars: of their texts, None where a file is not at hand.
     curve: how many of them an arm is asked at its other epochs.
     note: which files are not at hand.
-    beside: lines of the controls and dialogues, which the sums of the tasks leave out.
+    beside: lines of the controls and dialogues, which the sums of the tasks leave out, each with how many of its
+        prompts an arm of a service is asked.
     """
 
     by_task: dict[str, int | None]
     chars: int | None
     curve: int
     note: str
-    beside: tuple['Line', ...]
+    beside: tuple[tuple['Line', int | None], ...]
 
     @property
     def total(self) -> int | None:
@@ -110,7 +111,7 @@ def count_prompts(setup: Experiment) -> Asked:
     return Asked(by_task, None if absent else chars, curve, note, _beside(setup))
 
 
-def _beside(setup: Experiment) -> tuple[Line, ...]:
+def _beside(setup: Experiment) -> tuple[tuple[Line, int | None], ...]:
     """Counts the prompts of the controls, and of the dialogues about the tasks."""
     made = []
     for control in setup.asked_controls:
@@ -123,13 +124,14 @@ def _beside(setup: Experiment) -> tuple[Line, ...]:
             count, tokens = size and size * len(control.forms), None
             where = 'control, not at hand: counted as published' if size else 'control, not at hand'
         words = count and count * ('plain' in control.forms) // len(control.forms)
-        made.append(Line(control.name, count, tokens, words and words * control.max_new_tokens, note=where))
+        line = Line(control.name, count, tokens, words and words * control.max_new_tokens, note=where)
+        made.append((line, words))
     dialogues = setup.dialogues
     if dialogues.questions and dialogues.turns:
         limits = [min(task.limit or dialogues.questions, dialogues.questions) for task in setup.tasks]
         count = sum(limits) * dialogues.turns
         note = f'{dialogues.turns} turns a question, at most'
-        made.append(Line('dialogues', count, None, count * dialogues.max_new_tokens, note=note))
+        made.append((Line('dialogues', count, None, count * dialogues.max_new_tokens, note=note), 0))
     return tuple(made)
 
 
@@ -202,7 +204,7 @@ def _amend(setup: Experiment, asked: Asked) -> list[Line]:
     each = [Line(task, count) for task, count in asked.by_task.items()]
     tokens = None if asked.chars is None else asked.chars // CHARS_A_TOKEN
     whole = f'{setup.prompts.set} set' + (f'; {asked.note}' if asked.note else '')
-    return [*each, Line('a model arm', asked.total, tokens, note=whole), *asked.beside]
+    return [*each, Line('a model arm', asked.total, tokens, note=whole), *(line for line, _ in asked.beside)]
 
 
 def _generate(setup: Experiment, asked: Asked) -> list[Line]:
@@ -222,21 +224,17 @@ def _generate(setup: Experiment, asked: Asked) -> list[Line]:
 
 
 def _of_all_arms(setup: Experiment, asked: Asked) -> list[Line]:
-    times = len(setup.arms) * setup.evaluation.samples
-
-    def multiply(number: int | None) -> int | None:
-        return None if number is None else number * times
-
-    return [
-        dataclasses.replace(
-            line,
-            prompts=multiply(line.prompts),
-            tokens_in=multiply(line.tokens_in),
-            tokens_out=multiply(line.tokens_out),
-            note=f'{line.note}; all arms together',
-        )
-        for line in asked.beside
-    ]
+    """Returns the lines of controls and dialogues for all arms together; those of a service are asked in words only."""
+    made, samples = [], setup.evaluation.samples
+    local, by_service = samples * len(setup.local_arms), samples * len(setup.api_arms)
+    for line, words in asked.beside:
+        calls, times = (words or 0) * by_service, local + (by_service if words else 0)
+        out = line.tokens_out and line.tokens_out * times
+        dollars = sum(_asking(setup, arm, None, samples * (line.tokens_out or 0)) for arm in setup.api_arms if words)
+        prompts = None if line.prompts is None else line.prompts * local + calls
+        tokens = line.tokens_in and line.tokens_in * times
+        made.append(Line(line.part, prompts, tokens, out, calls, dollars, f'{line.note}; all arms together'))
+    return [line for line in made if line.prompts != 0]
 
 
 def _asking(setup: Experiment, arm: ArmSettings, tokens: int | None, out: int | None) -> float:
