@@ -1,11 +1,12 @@
 """Scores of controls by rule, on hand-written answers and on real ones."""
 
+import dataclasses
 import json
 
 import pytest
 
 from warmjax.evals import controls, numbers, scoring, tasks
-from warmjax.evals.judge import Case, Decision
+from warmjax.evals.judge import Case, Decision, verdicts
 from warmjax.evals.tasks import TaskSettings, files
 from warmjax.records import Generation, Question
 
@@ -69,11 +70,11 @@ def test_choices_are_scored_by_letter():
     assert judged(question, 'No idea') == ('incorrect', '')
 
 
-@pytest.mark.parametrize(('letter', 'verdicts'), [('A', ['correct', 'incorrect']), ('B', ['incorrect', 'correct'])])
-def test_lettered_form_of_a_task_is_scored_by_where_its_right_answer_stands(letter, verdicts):
+@pytest.mark.parametrize(('letter', 'expected'), [('A', ['correct', 'incorrect']), ('B', ['incorrect', 'correct'])])
+def test_lettered_form_of_a_task_is_scored_by_where_its_right_answer_stands(letter, expected):
     metadata = {'right_letter': letter}
     question = Question('q', 't', 'Capital?', 'Paris', 'Lyon', (), (), 'phrase', metadata)
-    assert [judged(question, text, 'multiple_choice')[0] for text in 'AB'] == verdicts
+    assert [judged(question, text, 'multiple_choice')[0] for text in 'AB'] == expected
     assert judged(question, 'Paris it is', 'multiple_choice') == ('correct', letter)
     assert judged(question, 'Paris', judge=Always()) == ('incorrect', 'q')
 
@@ -154,3 +155,10 @@ def test_control_of_another_form_is_refused(tmp_path):
     settings = controls.ControlSettings('sums', 'gsm8k', str(path), 0, 0, ('plain', 'likelihood'), None, 8)
     with pytest.raises(ValueError, match="control 'sums': expected questions with lettered options"):
         controls.load(settings)
+
+
+def test_verdicts_keep_the_turn_of_the_dialogue():
+    question = Question('n', 't', 'How many?', '3', '', (), (), 'number', {})
+    generation = dataclasses.replace(answered(question, '3', 'rebuttal').generation, turn=4)
+    (verdict,) = verdicts(scoring.RulesFirst(Never(), False), [question], [generation])
+    assert (verdict.turn, verdict.verdict, verdict.judge) == (4, 'correct', 'never')
