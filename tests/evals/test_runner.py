@@ -15,6 +15,7 @@ from jax._src.lib import _jax
 from warmjax import records
 from warmjax.decode.engine import EngineSettings
 from warmjax.decode.requests import Sampling
+from warmjax.decode.score import choice_log_likelihoods
 from warmjax.evals import runner
 from warmjax.evals.runner import GenerationSettings, Job, Runner
 from warmjax.lora import adapters, merge, peft_format
@@ -191,7 +192,7 @@ def test_dialogues_go_on_where_they_were_left(model, jobs, talked, tmp_path, kep
     assert answer(model, talk(jobs), path, settings=ROOMY)[0] == talked
 
 
-def test_a_dialogue_too_long_keeps_its_first_exchange_and_the_end(model):
+def test_a_dialogue_too_long_keeps_its_first_exchange_and_the_end():
     said = []
 
     class Heard(Letters):
@@ -205,7 +206,7 @@ def test_a_dialogue_too_long_keeps_its_first_exchange_and_the_end(model):
     short = dataclasses.replace(
         SETTINGS, engine=dataclasses.replace(SETTINGS.engine, buckets=(13,), cache_lengths=(20,))
     )
-    told = Runner(model, Heard(), 'tiny', short, 1, None)
+    told = Runner(None, Heard(), 'tiny', short, 1, None)
     for one, text in zip(asked, ('AA', 'BB', 'CC')):
         work.owners[told._key(one)], work.said[told._key(one)] = 0, text
     assert len(told._tokens(asked[3], work)) == 12 and said == ['aAAbBBcCCd', 'aAAcCCd']
@@ -213,9 +214,10 @@ def test_a_dialogue_too_long_keeps_its_first_exchange_and_the_end(model):
 
 def test_dialogue_of_a_dropped_prompt_is_dropped_with_a_count(model, tmp_path):
     first, second = dialogue('x', 'ab')
-    job = Job('original', 0.0, None, (), [dataclasses.replace(first, text='abcdefghij'), second])
+    job = Job('original', 0.0, None, (), [dataclasses.replace(first, text='abcdefghij'), second, PROMPTS[0]])
     dropped = dataclasses.replace(SETTINGS, too_long='drop')
-    assert answer(model, [job], tmp_path / 'g.jsonl', 1, dropped) == ([], {'generations': 0, 'prompts_dropped': 2})
+    rows, counts = answer(model, [job], tmp_path / 'g.jsonl', 1, dropped)
+    assert [row.prompt_id for row in rows] == ['0'] and counts == {'generations': 1, 'prompts_dropped': 2}
 
 
 def test_answers_of_a_job_may_be_drawn_in_their_own_way(model, tmp_path):
@@ -240,12 +242,14 @@ def test_likeliest_letter_is_that_of_the_arm(model, jobs, tmp_path):
     found = {row.prompt_id: row for row in records.read(path, Generation)}
     tuned = tiny_training.make_model(tiny_llama.make_mesh())
     merge.merge(tuned, peft_format.load_adapter(job.adapter, tuned))
-    for one in asked:
-        tokens = jnp.array([Options().encode_prompt([Turn('user', one.text)])])
-        x, _ = tuned(tokens, jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens), {}, None, 'none')
-        logits = tuned.logits(x[:, -1:])[0, 0]
-        assert found[one.id].text == max('ABC', key=lambda letter: logits[Options().encode_text(letter)[0]])
-        assert (found[one.id].num_tokens, found[one.id].form) == (0, 'likelihood')
+    tokens = [Options().encode_prompt([Turn('user', one.text)]) for one in asked]
+    letters = [[Options().encode_text(letter) for letter in 'ABC']] * len(asked)
+    expected, base = (
+        ['ABC'[int(p.argmax())] for p in choice_log_likelihoods(m, tokens, letters, 4, 8, tiny_llama.make_mesh())]
+        for m in (tuned, model)
+    )
+    assert [found[one.id].text for one in asked] == expected != base
+    assert {(found[one.id].num_tokens, found[one.id].form) for one in asked} == {(0, 'likelihood')}
 
 
 WORKER = """
