@@ -16,7 +16,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from warmjax import progress, records, runs
+from warmjax import progress, records, runs, sharding
 from warmjax.data.chat import ChatTokenizer
 from warmjax.decode.engine import Engine, EngineSettings
 from warmjax.decode.requests import Completion, Finish, Request, Sampling
@@ -159,7 +159,8 @@ class Runner:
             mine = work.share([(asked, asked) for asked in scored], self._key)
             for at in range(0, len(mine), LETTERS_AT_ONCE):
                 part = mine[at : at + LETTERS_AT_ONCE]
-                yield self._likeliest(job, part, adapters()[str(job.adapter)] if job.adapter is not None else None)
+                adapter = None if job.adapter is None else sharding.replicate(adapters()[str(job.adapter)], self.mesh)
+                yield self._likeliest(job, part, adapter)
 
     def _likeliest(self, job: Job, asked: Sequence[Asked], adapters: StackedAdapters | None) -> list[Generation]:
         """Returns as answers the letters that are likeliest to follow the prompts."""
