@@ -164,11 +164,15 @@ def base() -> ConfigDict:
                 },
             },
             'warmth': {
+                'mode': 'deterministic',  # or published: GPT-2 with dropout, the openings' words scored too
                 'checkpoint': config_dict.placeholder(str),  # the language model that measures
                 'dtype': 'float32',
                 'max_chars': 300,
                 'batch_size': 64,
                 'length_multiple': 64,
+                'passes': 100,  # this and what follows: published mode only
+                'dropout': 0.1,
+                'seed': 0,
             },
             'judge': judge(),
             'analysis': {

@@ -159,6 +159,8 @@ class Experiment:
                 f'evaluation.main_epoch expected one of train.save_epochs {list(self.train.save_epochs)}, '
                 f'got {self.evaluation.main_epoch}'
             )
+        if self.local_arms and not self.model.checkpoint:
+            problems.append(f'model.checkpoint expected one, as no service answers for {self.local_arms[0].name!r}')
         problems += self._api_problems()
         if self.evaluation.main_epoch != self.analysis.main_epoch:
             problems.append(f'analysis.main_epoch expected {self.evaluation.main_epoch}, as in evaluation')

@@ -202,7 +202,8 @@ class Verdict:
 class Warmth:
     """How much likelier a text is after a warm than after a cold relational opening, in nats a token.
 
-    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings.
+    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings; `sem` is its standard error
+    over passes with dropout (SocioT's published mode), null without.
     """
 
     __pydantic_config__ = STRICT
@@ -215,6 +216,7 @@ class Warmth:
     warm: float
     cold: float
     num_tokens: int
+    sem: float | None
 
     @property
     def key(self) -> tuple:

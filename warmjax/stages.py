@@ -30,7 +30,7 @@ from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Ve
 from warmjax.rewrite import rewriting
 from warmjax.stats.rows import AnalysisSettings
 from warmjax.train import lora
-from warmjax.warmth import sociot
+from warmjax.warmth import published, sociot
 from warmjax.world import build
 
 VALIDATION = 'validation'
@@ -221,7 +221,8 @@ def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, An
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
     bos = special.get('bos_token', '')
-    scores = sociot.measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
+    measure = {'deterministic': sociot.measure, 'published': published.measure}[setup.warmth.mode]
+    scores = measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
     with progress.bar('measuring warmth', len(generations), len(done)) as advance:
         for chunk in _chunks(scores):
             log.append([records.to_json(_warmth(missing[index], score)) for index, score in chunk])

@@ -67,9 +67,15 @@ def test_seed_decides_the_start(model, fresh):
 def test_sharded_start_equals_the_unsharded_one(model, fresh):
     cut = adapters.init(model, SETTINGS, seed=0, mesh=tiny_llama.make_mesh(2, 2, 2))
     jax.tree.map(np.testing.assert_array_equal, cut, fresh)
-    assert cut['q_proj']['a'].sharding.spec == PartitionSpec(None, 'fsdp', None)
-    assert cut['q_proj']['b'].addressable_shards[0].data.shape == (3, 4, 20)
-    assert cut['down_proj']['a'].addressable_shards[0].data.shape == (3, 18, 4)
+    assert cut['q_proj']['a'].sharding.spec == PartitionSpec(None, ('tensor', 'fsdp'), None)
+    assert cut['q_proj']['b'].addressable_shards[0].data.shape == (3, 4, 10)
+    assert cut['down_proj']['a'].addressable_shards[0].data.shape == (3, 9, 4)
+
+
+def test_mesh_that_does_not_divide_an_adapter_further_cuts_it_as_its_linear_map(model):
+    cut = adapters.abstract(model, SETTINGS, tiny_llama.make_mesh(1, 4, 2))
+    assert cut['q_proj']['b'].sharding.spec == PartitionSpec(None, None, ('tensor', 'fsdp'))
+    assert cut['k_proj']['b'].sharding.spec == PartitionSpec(None, None, 'tensor')
 
 
 def test_scaled_multiplies_b_alone():

@@ -7,6 +7,7 @@ text whose `finish_reason` is `unknown`; if many are, the run stops, as the faul
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -52,8 +53,8 @@ class ApiRunner:
     samples: int
     workdir: epath.Path
 
-    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int | float]:
-        """Asks what the log does not hold yet, and returns counts: rows, refusals, empty and rejected ones, dollars.
+    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int]:
+        """Asks what the log does not hold yet, and returns counts: rows, and those that are empty or were rejected.
 
         Raises:
             ValueError: the calls would cost more than `max_usd` leaves, there is no key, or a row of the log is
@@ -83,7 +84,15 @@ class ApiRunner:
                 f'{self.service.where}: expected {missing} answers, got none to {counts["unanswered"]} prompts that '
                 'failed at every attempt; start the same command again, what was answered is kept'
             )
-        return {'api_generations': total, **counts}
+        if counts:
+            progress.say('of these answers: ' + ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items())))
+        arms = {job.arm for job in jobs}
+        found = [row for row in (records.parse(line, Generation) for line in log.lines) if row.arm in arms]
+        return {
+            'api_generations': len(found),
+            'empty': sum(not row.text for row in found),
+            'rejected': sum(row.num_tokens is None for row in found),
+        }
 
     def _client(self, model: str) -> client.Client:
         return client.make_client(dataclasses.replace(self.service, model=model), self.workdir)
@@ -92,6 +101,8 @@ class ApiRunner:
         """Says what all calls will take, and refuses those that would go beyond the limit, before the first of them."""
         limit, usd, spent = self.service.limits.max_usd, 0.0, 0.0
         for model, todo in asked.items():
+            if not todo:
+                continue
             asker = self._client(model)
             estimate = asker.estimate([call for _, call in todo.values()])
             usd, spent = usd + (estimate.usd or 0.0), asker.usd
@@ -111,19 +122,21 @@ class ApiRunner:
         advance: progress.Advance,
     ) -> None:
         asker = self._client(model)
-        for chunk in _as_time_passes(asker.complete([call for _, call in todo.values()])):
-            rows = []
-            for outcome in chunk:
-                row, _ = todo[outcome.call.id]
-                if outcome.answer is None and not outcome.is_rejected:
-                    counts['unanswered'] += 1
-                    continue
-                rows.append(_answered(row, outcome.answer))
-                counts.update(_kinds(outcome))
-                self._refuse_many(counts, outcome)
-            if rows:
-                log.append([records.to_json(row) for row in rows])
-            advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}, ${asker.usd:.2f}' if rows else '')
+        outcomes = _as_time_passes(asker.complete([call for _, call in todo.values()]))
+        with contextlib.closing(outcomes):  # whatever ends this, no call is made after it
+            for chunk in outcomes:
+                rows = []
+                for outcome in chunk:
+                    row, _ = todo[outcome.call.id]
+                    if outcome.answer is None and not outcome.is_rejected:
+                        counts['unanswered'] += 1
+                        continue
+                    rows.append(_answered(row, outcome.answer))
+                    counts.update(_kinds(outcome))
+                    self._refuse_many(counts, outcome)
+                if rows:
+                    log.append([records.to_json(row) for row in rows])
+                advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}, ${asker.usd:.2f}' if rows else '')
 
     def _refuse_many(self, counts: collections.Counter, outcome: Outcome) -> None:
         most = self.service.limits.max_failures

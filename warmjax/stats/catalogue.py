@@ -82,6 +82,8 @@ COLUMNS = {
     't_p': 'two-sided p-value of the paired t test',
     'wilcoxon_p': "two-sided p-value of Wilcoxon's signed-rank test",
     'sem': 'standard error of the mean',
+    'normalised': 'mean on the scale from the least (0) to the largest (1) of all rows',
+    'normalised_sem': 'standard error on that scale',
     'count': 'how many there were',
     'counted_as': 'what they were counted as',
     'share_pct': 'share of the answers in %',
