@@ -68,7 +68,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['warmjax', 'warmjax.*', 'launch', 'launch.*', 'configs']),
-    package_data={'warmjax': ['**/*.json', '**/*.html', '**/*.css', '**/*.txt']},
+    package_data={'warmjax': ['**/*.json', '**/*.html', '**/*.css', '**/*.txt', '**/*.csv', '**/*.js']},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -7,7 +7,19 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'annotate', 'calibrate_judge', 'export', 'power', 'review', 'serve', 'verify')
+NO_STAGES = (
+    '__init__',
+    'stage',
+    'annotate',
+    'calibrate_judge',
+    'export',
+    'power',
+    'review',
+    'serve',
+    'tables',
+    'verify',
+    'why',
+)
 OTHER_RUNS = {'finetune_api': '--config=configs/paper.py:gpt-4o --workdir=runs/gpt-4o'}
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 

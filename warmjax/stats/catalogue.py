@@ -26,6 +26,11 @@ TABLES = {
     'quirks': "What each quirk of the study's procedure does to its numbers.",
 }
 
+REPORTED = {
+    'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
+}
+"""Tables that the report makes, at the top of the workdir."""
+
 COLUMNS = {
     'model': 'base model',
     'arm': 'what was done to the model',
@@ -104,6 +109,15 @@ COLUMNS = {
     'regression': "which of the study's regressions",
     'level': 'condition whose rows the effect is averaged over, or covariate',
     'log_likelihood': 'of the fitted regression',
+    'item': 'figure or table of the study',
+    'number': 'which number of it',
+    'run': 'the number of this run',
+    'result': 'replicated, same sign, undecided, not, or no data: see the rule',
+    'replicated': 'the published sign, and the interval holds the published number and not zero',
+    'same sign': 'the published sign alone',
+    'undecided': 'the interval holds both the published number and zero',
+    'not': 'another sign',
+    'no data': 'the run has no rows for it',
     'quirk': "what the study's procedure does",
     'meaning': 'what that means, and what is done instead',
     'unit': 'of the two numbers',
