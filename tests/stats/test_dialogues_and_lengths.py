@@ -62,6 +62,7 @@ def test_extraction_says_how_many_errors_hang_on_the_rule():
     assert dict(zip(table['rule'], table['incorrect'])) == {'strict': 2, 'flexible': 1}
     assert table['n'].tolist() == [3, 3] and set(table['task']) == {'sums'}
     assert extraction.by_rule(frame(rows), [], questions, 0.95).empty
+    assert extraction.by_rule(frame(rows).iloc[:0], [], [], 0.95).empty
 
 
 def test_forms_of_a_control_are_tested_apart():

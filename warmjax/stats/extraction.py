@@ -22,7 +22,7 @@ def by_rule(
     right = {question.id: question.correct_answer for question in questions if question.answer_form == 'number'}
     texts = {generation.key: generation.text for generation in generations if generation.question_id in right}
     keys = list(zip(*(rows[name] for name in ('model', 'arm', 'epoch', 'prompt_id', 'sample'))))
-    found = rows[[key in texts for key in keys]]
+    found = rows[pd.Series([key in texts for key in keys], rows.index, dtype=bool)]
     kept = [key for key in keys if key in texts]
     tables = [found.assign(rule='', is_incorrect=0.0).iloc[:0]] + [
         found.assign(
