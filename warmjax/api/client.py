@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import itertools
 import queue
 import random
 import threading
@@ -11,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import tenacity
 from etils import epath
 
 from warmjax.api import prices, services
@@ -25,6 +25,10 @@ from warmjax.api.settings import ServiceSettings
 CACHE, LEDGER = 'api/answers.sqlite', 'api/ledger.jsonl'
 LONGEST_WAIT = 60.0
 """Seconds between two tries, unless the service asks for more."""
+
+
+FLUSH_SECONDS = 0.01
+"""Answers that come within this time are kept, and then reported, together."""
 
 
 class Client(Protocol):
@@ -158,9 +162,9 @@ class _Work:
         while (result := self._results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
-            digest, answer, error = result
-            reason, is_rejected = ('', False) if error is None else (str(error), error.meaning == 'reject')
-            yield from (Outcome(call, answer, reason, False, is_rejected) for call in self.missing[digest])
+            for digest, answer, error in result:
+                reason, is_rejected = ('', False) if error is None else (str(error), error.meaning == 'reject')
+                yield from (Outcome(call, answer, reason, False, is_rejected) for call in self.missing[digest])
 
     def stop(self) -> None:
         """Cancels what is under way and waits for the thread."""
@@ -211,7 +215,7 @@ class _Work:
                 self._fail(digest, error)
             else:
                 if not self._done:
-                    self._loop.call_soon(self._flush)
+                    self._loop.call_later(FLUSH_SECONDS, self._flush)
                 self._done.append((digest, answer, attempts, time.monotonic() - started))
             finally:
                 await self._release(most)
@@ -219,25 +223,23 @@ class _Work:
     async def _ask(self, call: Call) -> tuple[Answer, int]:
         """Asks until there is an answer, and returns it with the number of tries."""
         payload, limits = self._service.payload(call), self.settings.limits
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(limits.max_attempts),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError) and e.meaning == 'retry'),
-            wait=self._wait,
-            reraise=True,
-        )
-        async for attempt in retrying:
-            with attempt:
-                await self._limits.wait(call.prompt_tokens + call.sampling.max_tokens)
-                answer = await self._service.send(payload)
-        return answer, attempt.retry_state.attempt_number
+        for attempt in itertools.count(1):
+            await self._limits.wait(call.prompt_tokens + call.sampling.max_tokens)
+            try:
+                return await self._service.send(payload), attempt
+            except ServiceError as error:
+                if error.meaning != 'retry' or attempt >= limits.max_attempts:
+                    raise
+                wait = self._wait(error, attempt)
+            await asyncio.sleep(wait)
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
+    def _wait(self, error: ServiceError, attempt: int) -> float:
         """Returns how long to wait; where the service says it, all calls wait, and then not all to the same moment."""
-        error, backoff = state.outcome.exception(), self.settings.limits.backoff_seconds
+        backoff = self.settings.limits.backoff_seconds
         if error.retry_after:
             self._limits.pause(error.retry_after)
             return error.retry_after + random.uniform(0, backoff)
-        return random.uniform(0.5, 1.0) * min(backoff * 2 ** (state.attempt_number - 1), LONGEST_WAIT)
+        return random.uniform(0.5, 1.0) * min(backoff * 2 ** (attempt - 1), LONGEST_WAIT)
 
     def _fail(self, digest: str, error: ServiceError) -> None:
         """Reports a call without an answer, or ends the run where more would follow."""
@@ -253,15 +255,14 @@ class _Work:
                     'stop',
                     0.0,
                 )
-        self._results.put((digest, None, error))
+        self._results.put([(digest, None, error)])
 
     def _flush(self) -> None:
         """Keeps what has been answered since the last time, and only then reports it."""
         done, self._done = self._done, []
         if done:
             self.books.keep(done)
-            for digest, answer, _, _ in done:
-                self._results.put((digest, answer, None))
+            self._results.put([(digest, answer, None) for digest, answer, _, _ in done])
 
     async def _reserve(self, usd: float) -> None:
         """Waits until a call that may cost so much fits under the limit in dollars."""
