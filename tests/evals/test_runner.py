@@ -116,6 +116,22 @@ def test_what_is_missing_is_answered_as_if_nothing_had_been_lost(model, jobs, ro
     assert got == rows and counts == {'generations': 30}
 
 
+MANY = 8
+"""Samples of a run that lasts long enough to be killed."""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_lines(model, jobs, tmp_path):
+    """WARMJAX_KILLS says how often (20 take about a minute)."""
+    times = os.environ.get('WARMJAX_KILLS', '5')
+    whole, path = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
+    answer(model, jobs, whole, MANY)
+    command = [sys.executable, str(ROOT / 'tests' / 'evals' / 'killed_runner.py'), str(jobs[1].adapter.parent)]
+    done = subprocess.run([*command, str(path), times, '0'], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= int(times) / 2
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
+
+
 def test_finished_log_is_left_as_it_is(model, jobs, rows, tmp_path):
     path = tmp_path / 'generations.jsonl'
     path.write_text(''.join(records.to_json(row) + '\n' for row in rows))
