@@ -95,6 +95,8 @@ def test_dry_run_says_what_the_study_takes_without_a_workdir():
     assert status == 0, errors
     assert re.search(r'│ a model arm +│ 44,690 │', output)
     assert re.search(r'│ judge +│ original +│ 44,690 │', output)
+    for control, count in {'mmlu': '28,084', 'gsm8k': '1,319', 'advbench': '520', 'dialogues': '6,400'}.items():
+        assert re.search(rf'│ {control} +│ +{count} │', output)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from warmjax import progress, records, runs
 from warmjax.api import client
 from warmjax.api.chat import Answer, Call, Outcome, SamplingSettings
 from warmjax.api.settings import ServiceSettings
+from warmjax.decode.requests import Sampling
 from warmjax.evals.runner import GenerationSettings
 from warmjax.records import Generation, Prompt, Turn
 
@@ -28,13 +29,18 @@ WRITE_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class ApiJob:
-    """Prompts for one arm at one epoch. `model` is the service's name of what answers."""
+    """Prompts for one arm at one epoch. `model` is the service's name of what answers.
+
+    `sampling` and `max_new_tokens` are those of the answers, where they are not the settings'.
+    """
 
     arm: str
     epoch: float
     model: str
     system: tuple[Turn, ...]
     prompts: Sequence[Prompt]
+    sampling: Sampling | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +148,8 @@ class ApiRunner:
             )
 
     def _call(self, name: str, job: ApiJob, prompt: Prompt, sample: int) -> Call:
-        sampling, most = self.settings.sampling, self.settings.max_new_tokens
+        sampling = job.sampling or self.settings.sampling
+        most = job.max_new_tokens or self.settings.max_new_tokens
         return Call(
             id=name,
             messages=(*job.system, Turn('user', prompt.text)),
