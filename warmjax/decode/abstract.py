@@ -105,18 +105,23 @@ def abstract_model(spec: Spec, dtype: Any, mesh: Mesh) -> Decoder:
 
 
 def _resident(model: Decoder, lora: LoraSettings | None, count: int, mesh: Mesh) -> Resident:
-    """Returns adapters side by side along the rank, which no mesh cuts."""
+    """Returns adapters side by side along the rank, which no mesh cuts, laid out as `resident.stack` does."""
     if lora is None or not count:
         return Resident({}, {})
-    one = adapters.abstract(model, lora, mesh)
-    pairs = {name: {'a': _wider(pair['a'], 2, count), 'b': _wider(pair['b'], 1, count)} for name, pair in one.items()}
+    maps, pairs = adapters.linear_maps(model), {}
+    for name, pair in adapters.abstract(model, lora, mesh).items():
+        size_in, size_out = maps[name].axes
+        pairs[name] = {
+            'a': _wider(pair['a'], 2, count, ('layers', size_in, 'rank'), mesh),
+            'b': _wider(pair['b'], 1, count, ('layers', 'rank', size_out), mesh),
+        }
     owners = {name: jax.ShapeDtypeStruct(pair['a'].shape[2:], jnp.int32) for name, pair in pairs.items()}
     return Resident(pairs, sharding.abstract_replicas(owners, mesh))
 
 
-def _wider(x: jax.ShapeDtypeStruct, axis: int, times: int) -> jax.ShapeDtypeStruct:
+def _wider(x: jax.ShapeDtypeStruct, axis: int, times: int, axes: tuple, mesh: Mesh) -> jax.ShapeDtypeStruct:
     shape = tuple(size * times if i == axis else size for i, size in enumerate(x.shape))
-    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=x.sharding)
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding.named(mesh, axes, shape, 'adapters'))
 
 
 def _slots(count: int, length: int, shape: tuple[int, int, int], dtype: Any, unroll: bool, mesh: Mesh) -> Slots:
