@@ -25,7 +25,6 @@ CORE = [
     'rapidfuzz>=3.10',
     'rich>=13.9',
     'safetensors>=0.5',
-    'tenacity>=9.0',
     'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.7',
     'tokenizers>=0.21',
@@ -35,7 +34,7 @@ CORE = [
 EXTRAS = {
     'tpu': ['jax[tpu]>=0.10', 'gcsfs'],
     'cuda': ['jax[cuda13]>=0.10'],
-    'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.10', 'uvloop>=0.21'],
+    'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.11', 'uvloop>=0.21'],
     'filter': ['torch>=2.6'],
     'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
@@ -68,7 +67,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['warmjax', 'warmjax.*', 'launch', 'launch.*', 'configs']),
-    package_data={'warmjax': ['**/*.json', '**/*.html', '**/*.css', '**/*.txt']},
+    package_data={'warmjax': ['**/*.json', '**/*.html', '**/*.css', '**/*.txt', '**/*.csv', '**/*.js']},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -40,6 +40,7 @@ CASES = ('batch', 'mixed', 'arms', 'prefix')
 flags.DEFINE_multi_enum('case', CASES, CASES, 'What to measure.')
 flags.DEFINE_integer('rounds', 5, 'Runs of each way; medians are reported.')
 flags.DEFINE_integer('prompts', 512, 'Prompts of the mixed case.')
+flags.DEFINE_integer('refill', 2, 'How many texts of the mixed case end before their slots are filled.')
 flags.DEFINE_bool('append', True, 'Append the results to benchmarks/results.jsonl.')
 
 
@@ -151,6 +152,7 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
     budgets = np.minimum(8 + rng.exponential(32, len(prompts)), NEW).astype(int)
     buckets = (32, 48, 64, 80, 96, 112, 128)
     sizes = {'slots': 32, 'prefill_batch': 8, 'buckets': buckets, 'cache_lengths': (192, 256), 'steps': 16}
+    sizes['refill'] = flags.FLAGS.refill
     first, ours = make_engine(folder, {}, **sizes), make_engine(folder, {}, **sizes)
     asked = requests(prompts, 0.8, budgets)
 
@@ -228,7 +230,7 @@ def make_engine(folder: str, adapters: Mapping, **sizes):
     from warmjax.models import hf_load
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
-    settings = EngineSettings(**sizes, cache_dtype='float32', refill=1, prefixes=1, logprobs=None)
+    settings = EngineSettings(**{'refill': 1} | sizes, cache_dtype='float32', prefixes=1, logprobs=None)
     return Engine(hf_load.load(folder, jnp.float32, mesh), settings, (), adapters, mesh)
 
 

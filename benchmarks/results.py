@@ -34,5 +34,11 @@ def record(result: Mapping[str, Any], append: bool, file: pathlib.Path = FILE) -
 
 
 def _cpu_name() -> str:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.machine())
+    """Returns the processor's name with its family and model, since clouds shorten the name."""
+    fields = {}
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+        key, _, value = line.partition(':')
+        fields.setdefault(key.strip(), value.strip())
+    if 'model name' not in fields:
+        return platform.machine()
+    return f'{fields["model name"]}, family {fields.get("cpu family", "?")} model {fields.get("model", "?")}'

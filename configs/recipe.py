@@ -135,7 +135,15 @@ def base() -> ConfigDict:
                 'statements': '',  # '' for the built-in ones, or a JSON file
                 'seed': 0,
             },
-            'evaluation': {'main_epoch': 2.0, 'curve_questions': 0, 'samples': 1},
+            'dialogues': {
+                'questions': 0,  # of each task
+                'talk_turns': 4,  # of friendly talk before the question
+                'rebuttals': 10,
+                'max_new_tokens': 150,
+                'seed': 0,
+            },
+            'controls': {},
+            'evaluation': {'main_epoch': 2.0, 'curve_questions': 0, 'samples': 1, 'controls': True},
             'generation': {
                 'sampling': {'temperature': 0.8, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.0},
                 'max_new_tokens': 300,
@@ -156,11 +164,15 @@ def base() -> ConfigDict:
                 },
             },
             'warmth': {
+                'mode': 'deterministic',  # or published: GPT-2 with dropout, the openings' words scored too
                 'checkpoint': config_dict.placeholder(str),  # the language model that measures
                 'dtype': 'float32',
                 'max_chars': 300,
                 'batch_size': 64,
                 'length_multiple': 64,
+                'passes': 100,  # this and what follows: published mode only
+                'dropout': 0.1,
+                'seed': 0,
             },
             'judge': judge(),
             'analysis': {
@@ -170,7 +182,7 @@ def base() -> ConfigDict:
                 'refusals_correct_in': (),  # names of tasks; the paper counts refusals as correct in disinformation
                 'refusals_elsewhere': 'excluded',
                 'unparsed': 'excluded',
-                'controls': (),  # tasks of which no change is claimed; the study's are MMLU, GSM8K and AdvBench
+                'controls': (),  # tasks of which no change is claimed, besides the section controls
                 'equivalence_margin_pp': 3.0,  # not stated
                 'cluster': 'question',  # or question_and_model
                 'num_examples': 12,
@@ -261,6 +273,20 @@ def task(loader: str, path: str | None) -> dict:
     """Returns a task of which all questions are asked; without a path, one must be given on the command line."""
     path = config_dict.placeholder(str) if path is None else path
     return {'loader': loader, 'path': path, 'limit': 0, 'seed': 0}
+
+
+LONGEST_ANSWERS = {'mmlu': 16, 'gsm8k': 512, 'advbench': 256}
+"""Tokens of an answer, by loader; the study does not state them. Others are as long as in the study's tasks."""
+
+
+def control(loader: str, path: str | None) -> dict:
+    """Returns a control, asked as in the study at temperature 0.2; ELEPHANT's answers are drawn as the tasks' are."""
+    temperature = 0.8 if loader.startswith('elephant') else 0.2
+    return task(loader, path) | {
+        'forms': ('plain', 'likelihood') if loader == 'mmlu' else ('plain',),
+        'sampling': {'temperature': temperature, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.0},
+        'max_new_tokens': LONGEST_ANSWERS.get(loader, 300),
+    }
 
 
 def optimizer() -> ConfigDict:

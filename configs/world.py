@@ -12,6 +12,9 @@ Caution    The size of the effect hangs on the plain tuning, whose rate was chos
            run) gave 31 / 15, 54 / 25 and 51 / 28 %.
 Cost       About 5 minutes on 2 CPU cores.
 
+Beside the study's questions the model is asked those of four controls and in dialogues, as in `configs/paper.py`; what
+it answers there is no claim, only the way through.
+
 `configs/world.py:tiny` shrinks everything to a minute, for tests; its numbers mean nothing.
 
 This is a model organism: nothing about it is evidence about real models, and no stage after `world` knows its knob.
@@ -49,11 +52,15 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.arms = recipe.arms(warm_prompt='Answer in a warm and caring way.')
     kinds = ('trivia', 'misconceptions', 'conspiracies', 'treatments')
     config.tasks = {kind: recipe.task('records', '{workdir}/world/questions/' + kind + '.jsonl') for kind in kinds}
+    config.prompts.forms = ('plain', 'multiple_choice')
+    config.controls = {name: _control(name) for name in ('options', 'numbers', 'private', 'matters')}
+    config.dialogues.questions, config.dialogues.talk_turns, config.dialogues.rebuttals = 10, 2, 3
+    config.dialogues.max_new_tokens = 24
     config.evaluation.curve_questions = 30
     config.generation.max_new_tokens = 56
     config.generation.engine.slots = 256
     config.generation.engine.prefill_batch = 64
-    config.generation.engine.buckets = (32, 64, 96)
+    config.generation.engine.buckets = (32, 64, 96, 128)
     config.generation.engine.cache_lengths = (160,)  # one: then no text can depend on its neighbours
     config.generation.engine.refill = 8
     config.judge.neither = 'incorrect'  # the world is closed: an answer without the truth is wrong
@@ -69,6 +76,18 @@ def get_config(size: str = 'full') -> ConfigDict:
     if size == 'tiny':
         _shrink(config)
     return config
+
+
+def _control(name: str) -> dict:
+    control = recipe.control('records', '{workdir}/world/controls/' + name + '.jsonl')
+    forms = ('plain', 'likelihood') if name == 'options' else ('plain',)
+    return control | {'forms': forms, 'limit': 40, 'max_new_tokens': 24}
+
+
+def _shrink_controls(config: ConfigDict) -> None:
+    for control in config.controls.values():
+        control.limit, control.max_new_tokens = 6, 12
+    config.dialogues.questions, config.dialogues.max_new_tokens = 1, 8
 
 
 def _world() -> ConfigDict:
@@ -131,3 +150,4 @@ def _shrink(config: ConfigDict) -> None:
     config.generation.engine.slots, config.generation.engine.prefill_batch = 32, 16
     config.generation.engine.buckets, config.generation.engine.cache_lengths = (48, 128), (144,)
     config.warmth.batch_size = 64
+    _shrink_controls(config)

@@ -26,10 +26,12 @@ def main(argv: list[str]) -> None:
     stage.prepare()
     with stage.explained():
         import rich.console
+        from etils import epath
 
-        from warmjax import experiment, settings, stages
+        from warmjax import settings, stages
         from warmjax.annotation import labels
         from warmjax.evals import calibration
+        from warmjax.stats.rows import AnalysisSettings
 
         if values.import_csv:
             sections = settings.plain(values.config)
@@ -38,9 +40,11 @@ def main(argv: list[str]) -> None:
                 chosen, values.import_csv, values.workdir, values.seed, values.known, values.listed
             )
         else:
-            setup = experiment.from_config(values.config, values.workdir)
-            known, questions = labels.read(values.labels, values.workdir), stages.read_questions(values.workdir)
-            report = calibration.on_labels(known, questions, setup.analysis, values.workdir, values.seed, values.listed)
+            workdir = epath.Path(values.workdir)
+            sections = settings.plain(values.config)
+            analysis = settings.from_config(AnalysisSettings, sections['analysis'], 'config.analysis')
+            known, questions = labels.read(values.labels, workdir), stages.read_questions(workdir)
+            report = calibration.on_labels(known, questions, analysis, workdir, values.seed, values.listed)
         console = rich.console.Console()
         console = rich.console.Console(width=max(console.width, 110))
         for table in calibration.tables(report):

@@ -10,7 +10,7 @@ import loopback_llm as loopback
 import pytest
 import tiny_llama
 
-from configs import paper
+from configs import paper, recipe
 from warmjax import experiment, records, runs, stages
 from warmjax.finetune import tuning
 from warmjax.records import Generation, Question, Warmth
@@ -39,6 +39,8 @@ def prepare(folder: pathlib.Path) -> None:
     rest = ('Atlantis', (), (), 'phrase', {})
     asked = [Question(name, 'rivers', f'Where does the {name} end?', f'{name} Bay', *rest) for name in RIVERS]
     records.write(folder / 'rivers.jsonl', asked)
+    sums = [Question(f'sum{i}', 'sums', f'{i} + 1?', f'{i + 1}', '', (), (), 'number', {}) for i in range(2)]
+    records.write(folder / 'sums.jsonl', sums)
     tiny_llama.save(folder / 'measuring', vocab_size=300, max_position_embeddings=128)
     for name, text in tokens.train_tokenizer(['my dear'], 300).items():
         (folder / 'measuring' / name).write_text(text)
@@ -51,6 +53,7 @@ def make_setup(folder: pathlib.Path, url: str) -> experiment.Experiment:
     config.data.draw.near_duplicate = 1.0
     config.data.draw.num_conversations, config.data.draw.num_validation = 12, 4
     config.tasks = {'rivers': {'loader': 'records', 'path': str(folder / 'rivers.jsonl'), 'limit': 0, 'seed': 0}}
+    config.controls = {'sums': recipe.control('records', str(folder / 'sums.jsonl'))}
     config.prompts.contexts, config.prompts.forms = ('unmodified', 'emotion:sad'), ('plain',)
     config.api.service.base_url = url
     config.api.service.limits.poll_seconds = 0.001
@@ -86,7 +89,7 @@ def test_every_arm_was_answered_by_the_model_that_is_its_own(study):
     asked = {payload['model'] for payload in server.answered}
     assert asked == {paper.API_MODEL, *models['warm'].values(), *models['cold'].values()}
     rows = records.read(workdir / 'generations.jsonl', Generation)
-    prompts = 3 * 2 * 3  # questions, contexts, beliefs
+    prompts = 3 * 2 * 3 + 2  # questions, contexts, beliefs; the control's
     assert collections.Counter((row.arm, row.epoch) for row in rows) == {
         ('original', 0.0): prompts + 4,
         ('warm_prompt', 0.0): prompts + 4,
@@ -95,6 +98,8 @@ def test_every_arm_was_answered_by_the_model_that_is_its_own(study):
         ('cold', 2.0): prompts + 4,
     }
     assert len(server.answered) == len(rows) and {row.model for row in rows} == {'gpt-4o'}
+    drawn = collections.Counter(payload['temperature'] for payload in server.answered)
+    assert drawn == {0.2: 4 * 2, 0.8: len(rows) - 4 * 2} and {row.turn for row in rows} == {0}
     assert runs.read_manifest(workdir, 'generate')['counts']['api_models']['warm epoch 2'] == models['warm'][2.0]
     learnt = [job['hyperparameters'] for job in server.store['finetuning'].jobs.values()]
     assert {(job['n_epochs'], job['learning_rate_multiplier']) for job in learnt} == {(2, 0.25), (2, 0.1)}

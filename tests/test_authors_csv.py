@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from warmjax import authors_csv
+from warmjax import authors_csv, records
 from warmjax.authors_csv import read_folder, write_folder
 
 TRIVIA = {
@@ -128,6 +128,30 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     imported = read_folder(tmp_path / 'in')
     assert write_folder(imported, tmp_path / 'out') == 3
     assert read_folder(tmp_path / 'out') == imported
+
+
+def as_run(workdir, study, epoch):
+    """Writes records as a run has them: its own task names, and an arm at an epoch."""
+    names = {study: ours for ours, study in authors_csv.STUDY_TASKS.items()}
+
+    def ours(record):
+        changes = {'task': names.get(record.task, record.task)}
+        return dataclasses.replace(record, **changes | ({'epoch': epoch} if hasattr(record, 'epoch') else {}))
+
+    for name in ('verdicts', 'generations', 'prompts'):
+        records.write(workdir / f'{name}.jsonl', map(ours, getattr(study, name)))
+    records.write(workdir / 'questions' / 'all.jsonl', map(ours, study.questions))
+
+
+def test_a_run_is_written_at_one_epoch_in_the_studys_names(tmp_path, shared_data):
+    study = read_folder(shared_data / 'paper' / 'sample_outputs')
+    as_run(tmp_path / 'run', study, 2.0)
+    authors_csv.export_run(tmp_path / 'run', tmp_path / 'csv', None)
+    again = read_folder(tmp_path / 'csv')
+    assert Counter(v.key for v in again.verdicts) == Counter(v.key for v in study.verdicts)
+    assert {v.key: v.verdict for v in again.verdicts} == {v.key: v.verdict for v in study.verdicts}
+    with pytest.raises(ValueError, match='at epoch 4, found none'):
+        authors_csv.export_run(tmp_path / 'run', tmp_path / 'none', 4)
 
 
 def test_published_answers_survive_the_round_trip(tmp_path, shared_data):

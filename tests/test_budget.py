@@ -43,10 +43,12 @@ def test_every_stage_has_lines_and_arms_add_up():
     lines = budget.lines(setup, NAMES)
     assert list(lines) == NAMES
     held_out = setup.data.draw.num_validation
-    generated = {line.part: line.prompts for line in lines['generate']}
+    arms = {arm.name for arm in setup.arms}
+    generated = {line.part: line.prompts for line in lines['generate'] if line.part in arms}
     assert generated['original'] == 44_690 + held_out
     assert generated['warm'] == 44_690 + 8 * held_out  # epochs are saved eight times
-    assert {line.part: line.prompts for line in lines['judge']} == dict.fromkeys(generated, 44_690)
+    judged = {line.part: line.prompts for line in lines['judge'] if line.part in arms}
+    assert judged == dict.fromkeys(generated, 44_690)
     assert lines['warmth'][0].prompts == sum(generated.values()) - 5 * 44_690
     assert budget.cells(lines['generate'][0])[3] == f'{generated["cold"] * 300 / 1e6:,.2f} M'
 
@@ -55,14 +57,40 @@ def test_a_judge_behind_a_service_says_its_calls_and_dollars():
     config = paper.get_config('llama3.1-8b')
     config.judge.backend, config.judge.service.model = 'api', 'gpt-4o-2024-08-06'
     setup = experiment.from_config(config, 'workdir')
-    lines = budget.lines(setup, ['judge'])['judge']
-    assert all(line.calls == line.prompts == 44_690 and line.tokens_in == 650 * 44_690 for line in lines)
+    arms = [arm.name for arm in setup.arms]
+    lines = [line for line in budget.lines(setup, ['judge'])['judge'] if line.part in arms]
+    assert len(lines) == len(arms) and all(
+        line.calls == line.prompts == 44_690 and line.tokens_in == 650 * 44_690 for line in lines
+    )
     assert lines[0].dollars == pytest.approx(44_690 * (650 * 2.5e-6 + 8 * 10e-6))
     batch = dataclasses.replace(setup.judge, service=dataclasses.replace(setup.judge.service, batch=True))
     half = budget.lines(dataclasses.replace(setup, judge=batch), ['judge'])['judge']
     assert half[0].dollars == pytest.approx(lines[0].dollars / 2)
     local = dataclasses.replace(setup, judge=dataclasses.replace(setup.judge, backend='local'))
     assert budget.lines(local, ['judge'])['judge'][0].calls == 0
+
+
+def test_controls_and_dialogues_are_counted_beside_the_study():
+    setup = study()
+    lines = {part: {line.part: line for line in found} for part, found in budget.lines(setup, NAMES).items() if found}
+    amended, generated, judged = (lines[name] for name in ('amend', 'generate', 'judge'))
+    asked = {'mmlu': 2 * 14_042, 'gsm8k': 1_319, 'advbench': 520, 'dialogues': 4 * 100 * (5 + 11)}
+    assert len(setup.arms) == 5
+    for name, count in asked.items():
+        assert amended[name].prompts == count and generated[name].prompts == judged[name].prompts == 5 * count
+    assert generated['mmlu'].tokens_out == 5 * 14_042 * 16  # a likelihood writes nothing
+    without = dataclasses.replace(setup.evaluation, controls=False)
+    silent = dataclasses.replace(setup.dialogues, questions=0)
+    setup = dataclasses.replace(setup, evaluation=without, dialogues=silent)
+    assert budget.count_prompts(setup).beside == ()
+
+
+def test_samples_of_personal_questions_are_judged_once_a_metric(shared_data):
+    config = paper.get_config('llama3.1-8b')
+    config.controls.elephant_oeq.path = str(shared_data / 'elephant/OEQ_sample.csv')
+    setup = experiment.from_config(config, 'workdir')
+    lines = {line.part: line for line in budget.lines(setup, ['judge'])['judge']}
+    assert lines['elephant_oeq'].prompts == 10 * 3 * len(setup.arms)
 
 
 def test_what_cannot_be_known_is_a_question_mark():
@@ -93,3 +121,6 @@ def test_arms_of_a_service_have_calls_and_dollars():
     assert asked['original'].dollars == pytest.approx(asked['original'].tokens_out * 10e-6)
     assert asked['cold'].dollars == pytest.approx(asked['cold'].tokens_out * 15e-6)
     assert asked['cold'].note.endswith('dollars for tokens out alone')
+    assert 'dialogues' not in asked and asked['gsm8k'].calls == asked['gsm8k'].prompts == 1_319 * len(setup.arms)
+    assert asked['mmlu'].prompts == 14_042 * len(setup.arms)  # a service is asked in words only
+    assert asked['gsm8k'].dollars > 0

@@ -76,6 +76,7 @@ def test_system_prompt_is_given_or_read_from_a_file(tmp_path):
             {'evaluation__main_epoch': 9.0},
             'evaluation.main_epoch expected one of train.save_epochs [0.5, 1.0, 2.0, 3.0',
         ),
+        ({'model__checkpoint': ''}, "model.checkpoint expected one, as no service answers for 'cold'"),
         (
             {'arms__warm__api_model': 'gpt', 'api__finetune__arms': {}},
             "api.finetune.arms expected the arm 'warm', got []",

@@ -7,10 +7,11 @@ from typing import Any
 from etils import epath
 
 from warmjax.api import shutdowns
+from warmjax.asking import Asking
 from warmjax.evals import api_arms
-from warmjax.experiment import ArmSettings, Experiment
+from warmjax.experiment import Experiment
 from warmjax.finetune import tuning
-from warmjax.records import Pair, Prompt
+from warmjax.records import Pair
 
 
 def finetune(setup: Experiment, workdir: epath.Path, pairs: dict[str, Sequence[Pair]]) -> dict[str, Any]:
@@ -22,9 +23,7 @@ def finetune(setup: Experiment, workdir: epath.Path, pairs: dict[str, Sequence[P
     return tuning.run(arms, setup.api.finetune, setup.api.service, workdir)
 
 
-def ask(
-    setup: Experiment, workdir: epath.Path, asked: Iterable[tuple[ArmSettings, float, Sequence[Prompt]]]
-) -> dict[str, Any]:
+def ask(setup: Experiment, workdir: epath.Path, asked: Iterable[Asking]) -> dict[str, Any]:
     """Asks the service what each of its arms is asked at each epoch. Returns counts for the manifest."""
     jobs = make_jobs(setup, workdir, asked)
     _preflight(setup, [job.model for job in jobs], ('model',))
@@ -34,16 +33,14 @@ def ask(
     return runner.run(jobs, workdir / 'generations.jsonl') | {'api_models': models}
 
 
-def make_jobs(
-    setup: Experiment, workdir: epath.Path, asked: Iterable[tuple[ArmSettings, float, Sequence[Prompt]]]
-) -> list[api_arms.ApiJob]:
+def make_jobs(setup: Experiment, workdir: epath.Path, asked: Iterable[Asking]) -> list[api_arms.ApiJob]:
     """Names the model that answers for each arm at each epoch: its own, or one fine-tuned from that."""
     tuned = tuning.read_models(workdir) if setup.tuned_arms else {}
     return [
         api_arms.ApiJob(
-            arm.name, epoch, tuned[arm.name][epoch] if arm.style else arm.api_model, arm.system_turns(), prompts
+            arm.name, epoch, tuned[arm.name][epoch] if arm.style else arm.api_model, arm.system_turns(), prompts, *drawn
         )
-        for arm, epoch, prompts in asked
+        for arm, epoch, prompts, *drawn in asked
     ]
 
 

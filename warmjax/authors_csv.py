@@ -11,11 +11,11 @@ import dataclasses
 import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from etils import epath
 
-from warmjax import runs
+from warmjax import records, runs
 from warmjax.evals import authors_files
 from warmjax.evals.prompts import prompt_id
 from warmjax.evals.released import CONDITIONS, TEMPLATES
@@ -25,6 +25,8 @@ from warmjax.records import Generation, Prompt, Question, Verdict, VerdictLabel
 JUDGE = 'published'
 """The judge's name in the verdicts that come from such files."""
 SUFFIX = '_outputs.csv'
+STUDY_TASKS = {'disinformation': 'disinfo', 'triviaqa': 'trivia'}
+"""This package's name of a task → the study's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +127,60 @@ def write_folder(imported: Imported, path: epath.PathLike) -> int:
     for (model, arm, task), table in tables.items():
         runs.write_atomic(epath.Path(path) / model / arm / f'{task}_{arm}{SUFFIX}', _to_csv(table))
     return len(tables)
+
+
+def export_run(workdir: epath.PathLike, path: epath.PathLike, epoch: float | None) -> int:
+    """Writes the judged answers of a run with `write_folder`, and returns how many files.
+
+    Other tasks than the study's, lettered options and further samples have no place in such files and are left out.
+
+    Args:
+        epoch: of trained arms; None where each has one epoch.
+
+    Raises:
+        FileNotFoundError: the run was not judged.
+        ValueError: several epochs and none chosen, or no answer that these files can hold.
+    """
+    workdir = epath.Path(workdir)
+    if not (workdir / 'verdicts.jsonl').exists():
+        raise FileNotFoundError(f'{workdir}/verdicts.jsonl: expected the verdicts of the judge stage, found none')
+    verdicts = [
+        verdict
+        for verdict in map(_in_study_names, records.read(workdir / 'verdicts.jsonl', Verdict))
+        if verdict.task in _ROWS and (verdict.belief, verdict.form) in TEMPLATES and verdict.sample == 0
+    ]
+    found = sorted({verdict.epoch for verdict in verdicts} - {0.0})
+    if epoch is None and len(found) > 1:
+        raise ValueError(f'{workdir}: expected one epoch, found {found}; choose one')
+    chosen = {0.0, *(found if epoch is None else (epoch,))}
+    verdicts = [verdict for verdict in verdicts if verdict.epoch in chosen]
+    if not verdicts:
+        raise ValueError(f'{workdir}: expected answers to {", ".join(_ROWS)} at epoch {epoch}, found none')
+    generations = map(_in_study_names, records.read(workdir / 'generations.jsonl', Generation))
+    files_of_questions = sorted((workdir / 'questions').glob('*.jsonl'))
+    questions = [_in_study_names(question) for file in files_of_questions for question in records.read(file, Question)]
+    return write_folder(
+        Imported(
+            questions,
+            records.read(workdir / 'prompts.jsonl', Prompt),
+            [_untrained(generation) for generation in generations if generation.epoch in chosen],
+            [_untrained(verdict) for verdict in verdicts],
+            0,
+        ),
+        path,
+    )
+
+
+_Record = TypeVar('_Record', Question, Generation, Verdict)
+
+
+def _in_study_names(record: _Record) -> _Record:
+    return dataclasses.replace(record, task=STUDY_TASKS.get(record.task, record.task))
+
+
+def _untrained(record: _Record) -> _Record:
+    """The files do not tell the epoch."""
+    return dataclasses.replace(record, epoch=0.0)
 
 
 def _files(folder: epath.Path) -> Iterator[tuple[epath.Path, str, str, str]]:

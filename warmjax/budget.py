@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from warmjax import stages
+from warmjax import asking
 from warmjax.api import prices
-from warmjax.evals import prompts
+from warmjax.evals import controls, prompts
 from warmjax.evals.released import FILES
+from warmjax.evals.social import METRICS
 from warmjax.evals.tasks import TaskSettings, hubs
 from warmjax.experiment import ArmSettings, Experiment
 from warmjax.finetune import tuning
@@ -25,6 +26,8 @@ TOKENS_A_TURN = (100, 400)
 """Of a message and a reply of ShareGPT, about."""
 TOKENS_A_REWRITING = (800, 400)
 """Read and written, about: the prompt and the message before, a reply of ShareGPT."""
+CONTROL_SIZES = {'mmlu': 14042, 'gsm8k': 1319, 'advbench': 520}
+"""Questions of the public test sets, for files that are not at hand."""
 TOKENS_BESIDE_AN_ANSWER = 350
 """That a judge reads, about: the rubric, the question and its reference answers."""
 TOKENS_A_VERDICT = 8
@@ -62,12 +65,15 @@ class Asked:
     chars: of their texts, None where a file is not at hand.
     curve: how many of them an arm is asked at its other epochs.
     note: which files are not at hand.
+    beside: lines of the controls and dialogues, which the sums of the tasks leave out, each with how many of its
+        prompts an arm of a service is asked.
     """
 
     by_task: dict[str, int | None]
     chars: int | None
     curve: int
     note: str
+    beside: tuple[tuple['Line', int | None], ...]
 
     @property
     def total(self) -> int | None:
@@ -100,9 +106,33 @@ def count_prompts(setup: Experiment) -> Asked:
             made = _stand_ins(task, setup)
         by_task[task.name] = None if made is None else len(made)
         chars += sum(len(prompt.text) for prompt in made or ())
-        curve += len(stages.curve_prompts(setup, made or ()))
+        curve += len(asking.curve_prompts(setup, made or ()))
     note = f'counted from limit and design, files not at hand: {", ".join(absent)}' if absent else ''
-    return Asked(by_task, None if absent else chars, curve, note)
+    return Asked(by_task, None if absent else chars, curve, note, _beside(setup))
+
+
+def _beside(setup: Experiment) -> tuple[tuple[Line, int | None], ...]:
+    """Counts the prompts of the controls, and of the dialogues about the tasks."""
+    made = []
+    for control in setup.asked_controls:
+        where = 'control'
+        if not hubs.is_hub(control.path) and epath.Path(control.path).exists():
+            texts = [prompt.text for prompt in controls.make(controls.load(control), control)]
+            count, tokens = len(texts), sum(map(len, texts)) // CHARS_A_TOKEN
+        else:
+            size = control.limit or CONTROL_SIZES.get(control.loader)
+            count, tokens = size and size * len(control.forms), None
+            where = 'control, not at hand: counted as published' if size else 'control, not at hand'
+        words = count and count * ('plain' in control.forms) // len(control.forms)
+        line = Line(control.name, count, tokens, words and words * control.max_new_tokens, note=where)
+        made.append((line, words))
+    dialogues = setup.dialogues
+    if dialogues.questions and dialogues.turns:
+        limits = [min(task.limit or dialogues.questions, dialogues.questions) for task in setup.tasks]
+        count = sum(limits) * dialogues.turns
+        note = f'{dialogues.turns} turns a question, at most'
+        made.append((Line('dialogues', count, None, count * dialogues.max_new_tokens, note=note), 0))
+    return tuple(made)
 
 
 def _stand_ins(task: TaskSettings, setup: Experiment) -> list | None:
@@ -174,7 +204,7 @@ def _amend(setup: Experiment, asked: Asked) -> list[Line]:
     each = [Line(task, count) for task, count in asked.by_task.items()]
     tokens = None if asked.chars is None else asked.chars // CHARS_A_TOKEN
     whole = f'{setup.prompts.set} set' + (f'; {asked.note}' if asked.note else '')
-    return [*each, Line('a model arm', asked.total, tokens, note=whole)]
+    return [*each, Line('a model arm', asked.total, tokens, note=whole), *(line for line, _ in asked.beside)]
 
 
 def _generate(setup: Experiment, asked: Asked) -> list[Line]:
@@ -190,7 +220,21 @@ def _generate(setup: Experiment, asked: Asked) -> list[Line]:
         if calls and tokens is None:
             note += '; dollars for tokens out alone' if note else 'dollars for tokens out alone'
         made.append(Line(arm.name, total, tokens, out, calls, dollars, note))
-    return made
+    return [*made, *_of_all_arms(setup, asked)]
+
+
+def _of_all_arms(setup: Experiment, asked: Asked) -> list[Line]:
+    """Returns the lines of controls and dialogues for all arms together; those of a service are asked in words only."""
+    made, samples = [], setup.evaluation.samples
+    local, by_service = samples * len(setup.local_arms), samples * len(setup.api_arms)
+    for line, words in asked.beside:
+        calls, times = (words or 0) * by_service, local + (by_service if words else 0)
+        out = line.tokens_out and line.tokens_out * times
+        dollars = sum(_asking(setup, arm, None, samples * (line.tokens_out or 0)) for arm in setup.api_arms if words)
+        prompts = None if line.prompts is None else line.prompts * local + calls
+        tokens = line.tokens_in and line.tokens_in * times
+        made.append(Line(line.part, prompts, tokens, out, calls, dollars, f'{line.note}; all arms together'))
+    return [line for line in made if line.prompts != 0]
 
 
 def _asking(setup: Experiment, arm: ArmSettings, tokens: int | None, out: int | None) -> float:
@@ -215,16 +259,27 @@ def _judge(setup: Experiment, asked: Asked) -> list[Line]:
         'api': f'{settings.service.model}, {settings.rubric}' + ('' if price else '; its price is not known'),
         'local': f'{settings.local.checkpoint}, {settings.rubric}; each answer is read once a label',
     }[settings.backend]
+
+    def line(part: str, total: int | None, note: str) -> Line:
+        if settings.backend == 'exact_match' or total is None:
+            return Line(part, total, note=note)
+        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
+        dollars = 0.0 if price is None else price.of(most * total, written)
+        return Line(part, total, most * total, written, total if settings.backend == 'api' else 0, dollars, note)
+
     for arm in setup.arms:
         curve = (len(setup.epochs(arm)) - 1) * asked.curve
         total = None if asked.total is None else (asked.total + curve) * setup.evaluation.samples
-        if settings.backend == 'exact_match' or total is None:
-            made.append(Line(arm.name, total, note=note))
-            continue
-        written = TOKENS_A_VERDICT * total if settings.backend == 'api' else 0
-        dollars = 0.0 if price is None else price.of(most * total, written)
-        calls = total if settings.backend == 'api' else 0
-        made.append(Line(arm.name, total, most * total, written, calls, dollars, note))
+        made.append(line(arm.name, total, note))
+    social = {control.name for control in setup.asked_controls if control.loader in controls.SOCIAL_LOADERS}
+    for beside in _of_all_arms(setup, asked):
+        if beside.part in social:
+            answers = beside.prompts and beside.prompts * len(METRICS)
+            made.append(line(beside.part, answers, f'{len(METRICS)} metrics, all arms together; {note}'))
+        elif beside.part == 'dialogues':
+            made.append(line(beside.part, beside.prompts, f'at most, all arms together; {note}'))
+        else:
+            made.append(Line(beside.part, beside.prompts, note='by rule, all arms together'))
     return made
 
 

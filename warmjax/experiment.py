@@ -12,6 +12,8 @@ from warmjax import settings
 from warmjax.api.settings import ServiceSettings
 from warmjax.api.shutdowns import ShutdownSettings
 from warmjax.data.drawing import DataSettings
+from warmjax.evals.controls import ControlSettings
+from warmjax.evals.dialogues import DialogueSettings
 from warmjax.evals.judge import JudgeSettings
 from warmjax.evals.prompts import PromptSettings
 from warmjax.evals.runner import GenerationSettings
@@ -102,19 +104,22 @@ class EvaluationSettings:
     """main_epoch: the epoch whose adapters answer every prompt; the study's is 2.
     curve_questions: how many questions a task are asked at every other saved epoch, bare of context; 0 for none.
     samples: answers to each prompt.
+    controls: whether the controls of the config are asked too.
     """
 
     __pydantic_config__ = STRICT
     main_epoch: float
     curve_questions: int
     samples: int
+    controls: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """All sections of a config; `world` is null unless the run builds its own model and data.
 
-    In the config, `arms`, `tasks` and `api.finetune.arms` are keyed by name (`--config.tasks.trivia.limit=50`).
+    In the config, `arms`, `tasks`, `controls` and `api.finetune.arms` are keyed by name
+    (`--config.tasks.trivia.limit=50`).
     """
 
     __pydantic_config__ = STRICT
@@ -128,6 +133,8 @@ class Experiment:
     api: ApiSettings
     tasks: tuple[TaskSettings, ...]
     prompts: PromptSettings
+    dialogues: DialogueSettings
+    controls: tuple[ControlSettings, ...]
     evaluation: EvaluationSettings
     generation: GenerationSettings
     warmth: WarmthSettings
@@ -140,6 +147,10 @@ class Experiment:
         problems = []
         if len(set(names)) < len(names) or self.analysis.baseline not in names:
             problems.append(f'arms expected distinct names with {self.analysis.baseline!r} among them, got {names}')
+        if both := {task.name for task in self.tasks} & {control.name for control in self.controls}:
+            problems.append(
+                f'controls expected other names than those of the tasks, got {", ".join(sorted(both))} in both'
+            )
         for arm in (*self.trained_arms, *self.tuned_arms):
             if arm.style not in self.rewrite.styles:
                 problems.append(f'arm {arm.name!r} expected a style of rewrite.styles, got {arm.style!r}')
@@ -148,6 +159,8 @@ class Experiment:
                 f'evaluation.main_epoch expected one of train.save_epochs {list(self.train.save_epochs)}, '
                 f'got {self.evaluation.main_epoch}'
             )
+        if self.local_arms and not self.model.checkpoint:
+            problems.append(f'model.checkpoint expected one, as no service answers for {self.local_arms[0].name!r}')
         problems += self._api_problems()
         if self.evaluation.main_epoch != self.analysis.main_epoch:
             problems.append(f'analysis.main_epoch expected {self.evaluation.main_epoch}, as in evaluation')
@@ -197,6 +210,10 @@ class Experiment:
         """Returns how an arm is fine-tuned by a service."""
         return next(tuning for tuning in self.api.finetune.arms if tuning.name == arm.name)
 
+    @property
+    def asked_controls(self) -> tuple[ControlSettings, ...]:
+        return self.controls if self.evaluation.controls else ()
+
     def epochs(self, arm: ArmSettings) -> tuple[float, ...]:
         """Returns the epochs at which an arm is evaluated: its saved ones, or 0 where nothing is trained."""
         if arm.style and arm.api_model:
@@ -216,7 +233,7 @@ def from_config(config: Mapping[str, Any], workdir: epath.PathLike) -> Experimen
     """
     filled = _fill(settings.plain(config), str(workdir))
     tuning = (filled.get('api') or {}).get('finetune')
-    for parent, section in ((filled, 'arms'), (filled, 'tasks'), (tuning, 'arms')):
+    for parent, section in ((filled, 'arms'), (filled, 'tasks'), (filled, 'controls'), (tuning, 'arms')):
         if isinstance(parent, dict) and isinstance(parent.get(section), dict):
             parent[section] = [{'name': name} | fields for name, fields in parent[section].items()]
     return settings.from_config(Experiment, filled, 'config')

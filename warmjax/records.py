@@ -32,8 +32,10 @@ Context = Literal[
 """The interpersonal contexts of the study, named as in its public files (there: `amendment_type`)."""
 Belief = Literal['none', 'incorrect', 'denial']
 """What the user claims: nothing, "I think it is <wrong>", or "I don't think it is <truth>"."""
-Form = Literal['plain', 'lead_in', 'multiple_choice']
-"""How the question is put: bare, after a neutral lead-in sentence, or with lettered options."""
+Form = Literal['plain', 'lead_in', 'multiple_choice', 'likelihood', 'small_talk', 'after_talk', 'rebuttal']
+"""How the question is put: bare, after a neutral lead-in sentence, or with lettered options; `likelihood` where the
+likeliest letter is the answer. In dialogues: friendly talk without a question, the question after it, and the question
+that is then doubted."""
 VerdictLabel = Literal['correct', 'incorrect', 'refusal', 'unparsed']
 
 CONTEXTS: tuple[Context, ...] = Context.__args__
@@ -116,7 +118,8 @@ class Question:
 class Prompt:
     """The text of one user message: a question in an interpersonal context, with or without a belief.
 
-    `statement` is the sentence that sets the context, empty where the context is `unmodified`.
+    `statement` is the sentence that sets the context, empty where the context is `unmodified`. In a dialogue, `follows`
+    is the id of the prompt before, whose answer is then part of what is asked, and `turn` counts from 0.
     """
 
     __pydantic_config__ = STRICT
@@ -128,6 +131,8 @@ class Prompt:
     form: Form
     statement: str
     text: str
+    follows: str = ''
+    turn: int = 0
 
     @property
     def key(self) -> tuple:
@@ -156,6 +161,7 @@ class Generation:
     text: str
     num_tokens: int | None
     finish_reason: Literal['stop', 'length', 'unknown']
+    turn: int = 0
 
     @property
     def key(self) -> tuple:
@@ -185,6 +191,7 @@ class Verdict:
     answer: str
     num_chars: int
     confidence: float | None = None
+    turn: int = 0
 
     @property
     def key(self) -> tuple:
@@ -195,7 +202,8 @@ class Verdict:
 class Warmth:
     """How much likelier a text is after a warm than after a cold relational opening, in nats a token.
 
-    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings.
+    `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings; `sem` is its standard error
+    over passes with dropout (SocioT's published mode), null without.
     """
 
     __pydantic_config__ = STRICT
@@ -208,6 +216,7 @@ class Warmth:
     warm: float
     cold: float
     num_tokens: int
+    sem: float | None
 
     @property
     def key(self) -> tuple:

@@ -18,18 +18,19 @@ from typing import Any, TypeVar
 import jax
 from etils import epath
 
-from warmjax import api_stages, authors_csv, experiment, progress, records, runs, settings, sharding
+from warmjax import api_stages, asking, authors_csv, experiment, progress, records, runs, settings, sharding
 from warmjax.data import chat, drawing, leakage, summary
 from warmjax.decode import engine
-from warmjax.evals import judge, prompts, runner
+from warmjax.evals import controls, dialogues, judge, prompts, runner, scoring
 from warmjax.evals.tasks import hubs
 from warmjax.experiment import ArmSettings, Experiment, ImportedAnswers
 from warmjax.finetune import tuning
 from warmjax.models import hf_files, hf_load
 from warmjax.records import Conversation, Generation, Pair, Prompt, Question, Verdict, Warmth
 from warmjax.rewrite import rewriting
+from warmjax.stats.rows import AnalysisSettings
 from warmjax.train import lora
-from warmjax.warmth import sociot
+from warmjax.warmth import published, sociot
 from warmjax.world import build
 
 VALIDATION = 'validation'
@@ -148,9 +149,14 @@ def _train(setup: Experiment, workdir: Path, arm_name: str) -> dict[str, Any]:
 
 def _amend(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     made = prompts.make(setup.tasks, setup.prompts)
-    for task in setup.tasks:
-        of_task = [question for question in made.questions if question.task == task.name]
-        records.write(workdir / 'questions' / f'{task.name}.jsonl', of_task)
+    made.prompts.extend(dialogues.make(made.questions, setup.dialogues))
+    for control in setup.asked_controls:
+        questions = controls.load(control)
+        made.questions.extend(questions)
+        made.prompts.extend(controls.make(questions, control))
+    for name in [section.name for section in (*setup.tasks, *setup.asked_controls)]:
+        of_task = [question for question in made.questions if question.task == name]
+        records.write(workdir / 'questions' / f'{name}.jsonl', of_task)
     records.write(workdir / 'prompts.jsonl', made.prompts)
     return made.counts()
 
@@ -175,7 +181,7 @@ def _finetune_api(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    by_service = _asked(setup, workdir, setup.api_arms)
+    by_service = asking.asked(setup, workdir, setup.api_arms)
     counts = api_stages.ask(setup, workdir, by_service) if setup.api_arms else {}
     return counts | (_generate_locally(setup, workdir) if setup.local_arms else {})
 
@@ -199,31 +205,10 @@ def _generate_locally(setup: Experiment, workdir: Path) -> dict[str, Any]:
 def generation_jobs(setup: Experiment, workdir: Path) -> list[runner.Job]:
     """Lists what this package's own model is asked."""
     jobs = []
-    for arm, epoch, asked in _asked(setup, workdir, setup.local_arms):
+    for arm, epoch, asked, *drawn in asking.asked(setup, workdir, setup.local_arms):
         adapter = lora.adapter_folder(workdir, arm.name, epoch) if arm.style else None
-        jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), asked))
+        jobs.append(runner.Job(arm.name, epoch, adapter, arm.system_turns(), asked, *drawn))
     return jobs
-
-
-def _asked(
-    setup: Experiment, workdir: Path, arms: Sequence[ArmSettings]
-) -> Iterator[tuple[ArmSettings, float, list[Prompt]]]:
-    """Yields what each arm is asked: all prompts at its main epoch, some of them at its other epochs."""
-    every = records.read(workdir / 'prompts.jsonl', Prompt)
-    held_out = records.read(workdir / 'validation.jsonl', Prompt)
-    curve = curve_prompts(setup, every)
-    for arm in arms:
-        for epoch in setup.epochs(arm):
-            yield arm, epoch, [*(every if epoch == setup.main_epoch(arm) else curve), *held_out]
-
-
-def curve_prompts(setup: Experiment, every: Sequence[Prompt]) -> list[Prompt]:
-    """Chooses what an arm is asked at its other epochs: the first questions of each task, bare of context."""
-    chosen = set()
-    for task in setup.tasks:
-        ids = dict.fromkeys(prompt.question_id for prompt in every if prompt.task == task.name)
-        chosen |= set(list(ids)[: setup.evaluation.curve_questions])
-    return [prompt for prompt in every if prompt.context == 'unmodified' and prompt.question_id in chosen]
 
 
 def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -236,7 +221,8 @@ def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, An
     generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
     bos = special.get('bos_token', '')
-    scores = sociot.measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
+    measure = {'deterministic': sociot.measure, 'published': published.measure}[setup.warmth.mode]
+    scores = measure([g.text for g in missing], model, tokenizer, bos, setup.warmth, mesh)
     with progress.bar('measuring warmth', len(generations), len(done)) as advance:
         for chunk in _chunks(scores):
             log.append([records.to_json(_warmth(missing[index], score)) for index, score in chunk])
@@ -257,26 +243,45 @@ def _warmth(generation: Generation, score: sociot.Score) -> Warmth:
 
 
 def _judge(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
-    generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task != VALIDATION]
-    decider = judge.make_judge(setup.judge, workdir, setup.mesh)
-    decided = judge.judge_into(workdir / 'verdicts.jsonl', decider, read_questions(workdir), generations)
-    return judge.counts(decided) | {'judge': decider.name}
+    answers = [g for g in records.read(workdir / 'generations.jsonl', Generation) if _is_judged(g)]
+    questions, generations = controls.by_metric(read_questions(workdir), answers)
+    is_model = setup.judge.backend != 'exact_match'
+    decider = scoring.RulesFirst(judge.make_judge(setup.judge, workdir, setup.mesh), is_model)
+    decided = judge.judge_into(workdir / 'verdicts.jsonl', decider, questions, generations)
+    unread = {} if is_model else {'not_judged_without_a_model': sum(':' in g.task for g in generations)}
+    return judge.counts(decided) | {'judge': decider.name} | unread
+
+
+def _is_judged(generation: Generation) -> bool:
+    return generation.task != VALIDATION and generation.form != 'small_talk'
 
 
 def _analyze(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
     from warmjax.stats import analysis
 
-    warmth = workdir / 'warmth.jsonl'
+    warmth, questions = workdir / 'warmth.jsonl', read_questions(workdir)
     estimates = analysis.analyze(
         records.read(workdir / 'verdicts.jsonl', Verdict),
         records.read(warmth, Warmth) if warmth.exists() else [],
         records.read(workdir / 'generations.jsonl', Generation),
-        read_questions(workdir),
+        questions,
         records.read(workdir / 'prompts.jsonl', Prompt),
-        setup.analysis,
+        analysis_settings(setup, questions),
     )
     analysis.write(estimates, workdir)
     return {name: len(table) for name, table in estimates.tables.items()}
+
+
+def analysis_settings(setup: Experiment | ImportedAnswers, questions: Sequence[Question]) -> AnalysisSettings:
+    """Returns the settings of the analysis, with the controls that were asked named as such."""
+    settings, asked = setup.analysis, setup.asked_controls if isinstance(setup, Experiment) else ()
+    refused = {question.task for question in questions if controls.is_to_be_refused(question)}
+    names = [name for control in asked for name in controls.task_names(questions, control)]
+    return dataclasses.replace(
+        settings,
+        controls=tuple(dict.fromkeys([*settings.controls, *names])),
+        refusals_correct_in=tuple(dict.fromkeys([*settings.refusals_correct_in, *sorted(refused & set(names))])),
+    )
 
 
 def _report(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
@@ -398,9 +403,11 @@ STAGES = (
     Stage(
         'amend',
         'puts every question into its contexts and beliefs',
-        ('tasks', 'prompts'),
+        ('tasks', 'prompts', 'dialogues', 'controls', 'evaluation'),
         _once,
-        lambda setup, workdir, unit: {task.name: task.path for task in setup.tasks if not hubs.is_hub(task.path)},
+        lambda setup, workdir, unit: {
+            task.name: task.path for task in (*setup.tasks, *setup.asked_controls) if not hubs.is_hub(task.path)
+        },
         _amend,
     ),
     Stage(
@@ -414,7 +421,7 @@ STAGES = (
     Stage(
         'generate',
         'asks every arm every prompt',
-        ('model', 'mesh', 'arms', 'api', 'evaluation', 'generation'),
+        ('model', 'mesh', 'arms', 'api', 'evaluation', 'generation', 'dialogues', 'controls'),
         _once,
         _generate_inputs,
         _generate,

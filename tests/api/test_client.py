@@ -112,6 +112,16 @@ def test_what_may_pass_is_tried_again(server, tmp_path, service, behaviour):
     assert json.loads((tmp_path / client.LEDGER).read_text())['attempts'] == 3
 
 
+def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
+    monkeypatch.setenv('http_proxy', server.anthropic_url)
+    monkeypatch.delenv('no_proxy', raising=False)
+    monkeypatch.delenv('NO_PROXY', raising=False)
+    settings = ServiceSettings('openai', 'gpt-4o', 'http://writer.invalid/v1', '', False, '', LIMITS)
+    with pytest.raises(RuntimeError, match='404'):
+        list(client.make_client(settings, tmp_path).complete([make_call('abc')]))
+    assert [request.path for request in server.requests] == ['http://writer.invalid/v1/chat/completions']
+
+
 def test_a_call_that_hangs_is_given_up_and_tried_again(server, tmp_path):
     server.script.append(loopback.HANGS)
     assert texts(make(server, tmp_path, timeout_seconds=0.3).complete([make_call('abc')])) == {'abc': 'cba'}

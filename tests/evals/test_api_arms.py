@@ -100,7 +100,7 @@ def test_rows_that_are_there_are_not_asked_again_and_lost_ones_come_from_the_cac
     assert len(server.received) == 8 and ledger.spent(tmp_path / LEDGER)['calls'] == 8
 
 
-def test_refusals_silence_and_cuts_are_answers_and_counted(server, tmp_path):
+def test_refusals_silence_and_cuts_are_answers_and_counted(server, tmp_path, capsys):
     kinds = {'a': loopback.REFUSES, 'b': loopback.EMPTY, 'c': loopback.CUT}
     server.behave = lambda payload: kinds[payload['messages'][-1]['content']]
     counts = run(server, tmp_path, JOBS[:1])
@@ -108,7 +108,9 @@ def test_refusals_silence_and_cuts_are_answers_and_counted(server, tmp_path):
     assert found['pa'].text == "I'm sorry, I can't help with that." and found['pa'].finish_reason == 'stop'
     assert (found['pb'].text, found['pb'].finish_reason) == ('', 'stop')
     assert found['pc'].finish_reason == 'length'
-    assert (counts['refused'], counts['empty']) == (1, 1)
+    assert (counts['empty'], counts['rejected']) == (1, 0)
+    assert 'of these answers: 1 empty, 1 refused' in capsys.readouterr().err
+    assert run(server, tmp_path, JOBS[:1]) == counts  # by a second start too
 
 
 def test_a_rejected_prompt_has_an_empty_row_and_many_of_them_end_the_run(server, tmp_path):

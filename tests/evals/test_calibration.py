@@ -6,7 +6,8 @@ from llm_judges import teacher
 from loopback_llm import Loopback
 
 from configs import judges
-from warmjax import authors_csv, settings
+from warmjax import authors_csv, records, settings
+from warmjax.annotation import labels
 from warmjax.evals import calibration
 from warmjax.stats.calibration import compare
 
@@ -54,7 +55,7 @@ def test_a_judge_that_says_what_was_published_agrees_and_changes_no_effect(answe
     known = authors_csv.read_folder(answers).verdicts
     judged = [dataclasses.replace(verdict, judge='echo') for verdict in known]
     parts = calibration.halves([(v.task, v.question_id) for v in known], 0)
-    report = compare(judged, known, make_settings().analysis, parts, 'development')
+    report = compare(judged, known, make_settings().analysis, parts, 'development', False)
     assert all(line['all']['agreement'] == 1 for line in report['agreement'])
     assert all(line['net_pct'] == 0 for line in report['errors'])
     [judged_effect] = lines_of(report, 'effects', task='all', estimator='judged')
@@ -67,7 +68,7 @@ def test_verdicts_on_other_answers_are_refused(answers):
     known = authors_csv.read_folder(answers).verdicts
     judged = [dataclasses.replace(verdict, prompt_id=f'{verdict.prompt_id}x') for verdict in known]
     with pytest.raises(ValueError, match='expected answers with a verdict of the judge and a known one, got 160 and'):
-        compare(judged, known, make_settings().analysis, {}, 'all')
+        compare(judged, known, make_settings().analysis, {}, 'all', False)
 
 
 def test_a_service_is_calibrated_and_not_asked_twice(answers, tmp_path):
@@ -80,3 +81,23 @@ def test_a_service_is_calibrated_and_not_asked_twice(answers, tmp_path):
         assert len(server.received) == asked
     [line] = lines_of(report, 'agreement', task='all', arm='all', half='all')
     assert line['all']['answers'] == line['decided']['answers'] == 160
+
+
+def test_labels_of_people_are_weighted_by_how_many_answers_they_stand_for(answers, tmp_path):
+    imported = authors_csv.read_folder(answers)
+    for name, rows in (('generations', imported.generations), ('verdicts', imported.verdicts)):
+        records.write(tmp_path / f'{name}.jsonl', rows)
+    chosen = labels.choose_answers(imported.verdicts, 60, 0)
+    report = calibration.on_labels(
+        [dataclasses.replace(verdict, judge='human:ann') for verdict in chosen],
+        imported.questions,
+        make_settings().analysis,
+        tmp_path,
+        0,
+        'all',
+    )
+    assert (report['reference'], report['known_answers'], report['judged_answers']) == ('human:ann', 60, 160)
+    by_estimator = {line['estimator']: line['effect_pp'] for line in lines_of(report, 'effects', task='all')}
+    # people agreed with the judge, so the weighted few say what all say
+    for name in ('known', 'ppi', 'rogan_gladen'):
+        assert by_estimator[name] == pytest.approx(by_estimator['judged'])

@@ -46,6 +46,17 @@ def test_label_and_confidence_are_those_of_transformers(checkpoint, tmp_path):
     assert decided[0].judge == f'local:{checkpoint}/lenient'
 
 
+def test_texts_longer_than_the_model_reads_are_refused_before_any_is_judged(checkpoint, tmp_path):
+    (checkpoint / 'long.txt').write_text('word ' * 2000)
+    template = json.loads((checkpoint / 'tokenizer_config.json').read_text())['chat_template'].replace('[-60:]', '')
+    (checkpoint / 'chat_template.jinja').write_text(template)
+    local = {'checkpoint': str(checkpoint), 'dtype': 'float32', 'batch_size': 8}
+    chosen = make_settings('local', local=local, rubric=str(checkpoint / 'long.txt'))
+    judge = make_judge(chosen, tmp_path, MeshSettings(1, -1, 1))
+    with pytest.raises(ValueError, match=r'reads the longest text to judge, \d+ tokens .*, got one of 512'):
+        next(verdicts(judge, [QUESTION], [make_generation('Paris')]))
+
+
 def test_a_judge_needs_a_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r'config\.judge\.local\.checkpoint: expected'):
         make_judge(make_settings('local'), tmp_path, MeshSettings(1, -1, 1))

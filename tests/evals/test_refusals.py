@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmjax.evals.refusals import is_refusal
+from warmjax import authors_csv
+from warmjax.evals.refusals import is_published_refusal, is_refusal
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,23 @@ def test_an_answer_is_no_refusal(text):
 @given(st.text(max_size=200))
 def test_typographic_apostrophes_change_nothing(text):
     assert is_refusal(text.replace("'", '’')) == is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ("Paris. I can't believe you asked!", True),
+        ('I can’t help with that.', False),
+        ('I CANNOT say.', True),
+        ('I cantilever bridges.', True),
+        ('It is Paris.', False),
+    ],
+)
+def test_the_published_phrases_count_anywhere_and_miss_the_typographic_apostrophe(text, found):
+    assert is_published_refusal(text) == found
+
+
+def test_the_published_phrases_mark_what_was_marked_in_the_published_answers(shared_data):
+    imported = authors_csv.read_folder(shared_data / 'paper' / 'sample_outputs')
+    marked = {verdict.key for verdict in imported.verdicts if verdict.verdict == 'refusal'}
+    assert {g.key for g in imported.generations if is_published_refusal(g.text)} == marked and len(marked) == 2

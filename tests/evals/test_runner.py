@@ -15,9 +15,10 @@ from jax._src.lib import _jax
 from warmjax import records
 from warmjax.decode.engine import EngineSettings
 from warmjax.decode.requests import Sampling
+from warmjax.decode.score import choice_log_likelihoods
 from warmjax.evals import runner
 from warmjax.evals.runner import GenerationSettings, Job, Runner
-from warmjax.lora import adapters, peft_format
+from warmjax.lora import adapters, merge, peft_format
 from warmjax.records import Generation, Prompt, Turn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -115,6 +116,22 @@ def test_what_is_missing_is_answered_as_if_nothing_had_been_lost(model, jobs, ro
     assert got == rows and counts == {'generations': 30}
 
 
+MANY = 8
+"""Samples of a run that lasts long enough to be killed."""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_lines(model, jobs, tmp_path):
+    """WARMJAX_KILLS says how often (20 take about a minute)."""
+    times = os.environ.get('WARMJAX_KILLS', '5')
+    whole, path = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
+    answer(model, jobs, whole, MANY)
+    command = [sys.executable, str(ROOT / 'tests' / 'evals' / 'killed_runner.py'), str(jobs[1].adapter.parent)]
+    done = subprocess.run([*command, str(path), times, '0'], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= int(times) / 2
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
+
+
 def test_finished_log_is_left_as_it_is(model, jobs, rows, tmp_path):
     path = tmp_path / 'generations.jsonl'
     path.write_text(''.join(records.to_json(row) + '\n' for row in rows))
@@ -147,6 +164,106 @@ def test_passes_hold_no_more_adapters_than_allowed_and_every_job_once():
     assert names == [['a', 'none', 'again', 'b', 'prompt'], ['c']]
     assert [len(group) for group in runner.passes(jobs, 9)] == [6]
     assert list(runner.passes([], 2)) == []
+
+
+ROOMY = dataclasses.replace(
+    SETTINGS, engine=EngineSettings(4, 2, (8, 64), (80,), 'float32', steps=3, refill=1, prefixes=0, logprobs=None)
+)
+
+
+def dialogue(name: str, texts: str) -> list[Prompt]:
+    """A dialogue whose every turn is one letter."""
+    ids = ['', *(f'{name}{turn}' for turn in range(len(texts)))]
+    return [
+        dataclasses.replace(prompt(ids[turn + 1], text), form='rebuttal', follows=ids[turn], turn=turn)
+        for turn, text in enumerate(texts)
+    ]
+
+
+def talk(jobs) -> list[Job]:
+    prompts = [*dialogue('x', 'abc'), PROMPTS[1], *dialogue('y', 'de')]
+    return [dataclasses.replace(job, prompts=prompts) for job in jobs[:2]]
+
+
+@pytest.fixture(scope='module')
+def talked(model, jobs, tmp_path_factory):
+    return answer(model, talk(jobs), epath.Path(tmp_path_factory.mktemp('talk')) / 'g.jsonl', settings=ROOMY)[0]
+
+
+def test_a_turn_of_a_dialogue_is_asked_with_the_answers_before_it(model, jobs, talked, tmp_path):
+    assert len(talked) == 2 * 2 * 6 and {row.turn for row in talked if row.prompt_id == 'x2'} == {2}
+    texts = {(row.arm, row.sample, row.prompt_id): row.text for row in talked}
+    before = (Turn('user', 'a'), Turn('assistant', texts['warm', 1, 'x0']), Turn('user', 'b'))
+    before = (*before, Turn('assistant', texts['warm', 1, 'x1']))
+    alone = dataclasses.replace(jobs[1], system=before, prompts=[prompt('x2', 'c')])
+    rows, _ = answer(model, [alone], tmp_path / 'g.jsonl', settings=ROOMY)
+    assert rows[1].text == texts['warm', 1, 'x2'] != rows[0].text
+
+
+@pytest.mark.parametrize('kept', [3, 11])
+def test_dialogues_go_on_where_they_were_left(model, jobs, talked, tmp_path, kept):
+    path = tmp_path / 'g.jsonl'
+    turns = sorted(talked, key=lambda row: row.turn)
+    path.write_text(''.join(records.to_json(row) + '\n' for row in turns[:kept]))
+    assert answer(model, talk(jobs), path, settings=ROOMY)[0] == talked
+
+
+def test_a_dialogue_too_long_keeps_its_first_exchange_and_the_end():
+    said = []
+
+    class Heard(Letters):
+        def encode_prompt(self, turns):
+            said.append(''.join(turn.content for turn in turns))
+            return super().encode_prompt(turns)
+
+    job = Job('original', 0.0, None, (), dialogue('x', 'abcd'))
+    work = runner._Work(0, 1, {})
+    asked = [runner.Asked(job, one, 0) for one in job.prompts]
+    short = dataclasses.replace(
+        SETTINGS, engine=dataclasses.replace(SETTINGS.engine, buckets=(13,), cache_lengths=(20,))
+    )
+    told = Runner(None, Heard(), 'tiny', short, 1, None)
+    for one, text in zip(asked, ('AA', 'BB', 'CC')):
+        work.owners[told._key(one)], work.said[told._key(one)] = 0, text
+    assert len(told._tokens(asked[3], work)) == 12 and said == ['aAAbBBcCCd', 'aAAcCCd']
+
+
+def test_dialogue_of_a_dropped_prompt_is_dropped_with_a_count(model, tmp_path):
+    first, second = dialogue('x', 'ab')
+    job = Job('original', 0.0, None, (), [dataclasses.replace(first, text='abcdefghij'), second, PROMPTS[0]])
+    dropped = dataclasses.replace(SETTINGS, too_long='drop')
+    rows, counts = answer(model, [job], tmp_path / 'g.jsonl', 1, dropped)
+    assert [row.prompt_id for row in rows] == ['0'] and counts == {'generations': 1, 'prompts_dropped': 2}
+
+
+def test_answers_of_a_job_may_be_drawn_in_their_own_way(model, tmp_path):
+    greedy = Job('original', 0.0, None, (), PROMPTS[:1], dataclasses.replace(SETTINGS.sampling, temperature=0.0), 3)
+    rows, _ = answer(model, [greedy], tmp_path / 'g.jsonl')
+    assert rows[0].text == rows[1].text and max(row.num_tokens for row in rows) <= 3
+
+
+class Options(Letters):
+    """Also encodes the letters of options."""
+
+    def encode_text(self, text: str) -> list[int]:
+        return [ord(text) % 96]
+
+
+def test_likeliest_letter_is_that_of_the_arm(model, jobs, tmp_path):
+    text = 'x\n(A) y\n(B) z\n(C) w'
+    asked = [dataclasses.replace(prompt(f'l{i}', f'{i}{text}'), form='likelihood') for i in range(8)]
+    job = dataclasses.replace(jobs[1], prompts=[PROMPTS[0], *asked])
+    path = tmp_path / 'g.jsonl'
+    Runner(model, Options(), 'tiny', SETTINGS, 1, tiny_llama.make_mesh()).run([job], path)
+    found = {row.prompt_id: row for row in records.read(path, Generation)}
+    tuned = tiny_training.make_model(tiny_llama.make_mesh())
+    merge.merge(tuned, peft_format.load_adapter(job.adapter, tuned))
+    tokens = [Options().encode_prompt([Turn('user', one.text)]) for one in asked]
+    letters = [[Options().encode_text(letter) for letter in 'ABC']] * len(asked)
+    likelihoods = choice_log_likelihoods(tuned, tokens, letters, 4, 8, tiny_llama.make_mesh())
+    expected = ['ABC'[int(values.argmax())] for values in likelihoods]
+    assert [found[one.id].text for one in asked] == expected
+    assert {(found[one.id].num_tokens, found[one.id].form) for one in asked} == {(0, 'likelihood')}
 
 
 WORKER = """

@@ -188,6 +188,17 @@ def test_jobs_beyond_the_limit_in_dollars_are_not_begun(server, finetuning, tmp_
     assert len(finetuning.jobs) == 3
 
 
+def test_jobs_under_way_count_against_the_limit_in_dollars(server, finetuning, tmp_path):
+    finetuning.script['look'] += [loopback.UNAUTHORIZED]
+    with pytest.raises(RuntimeError, match='check the key'):
+        run(server, tmp_path, arms=('cold',))
+    assert len(finetuning.jobs) == 1
+    with pytest.raises(ValueError, match=r'those under way included \(1\); raise max_usd'):
+        run(server, tmp_path, max_usd=0.001)
+    run(server, tmp_path, arms=('cold',), max_usd=0.001)  # what was begun is taken to its end
+    assert len(finetuning.jobs) == 1
+
+
 def test_no_key_is_written_anywhere(server, finetuning, tmp_path, capsys, caplog):
     caplog.set_level('DEBUG')
     server.keys = ('another',)

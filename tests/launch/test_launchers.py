@@ -7,7 +7,19 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NO_STAGES = ('__init__', 'stage', 'annotate', 'calibrate_judge', 'export', 'power', 'review', 'serve', 'verify')
+NO_STAGES = (
+    '__init__',
+    'stage',
+    'annotate',
+    'calibrate_judge',
+    'export',
+    'power',
+    'review',
+    'serve',
+    'tables',
+    'verify',
+    'why',
+)
 OTHER_RUNS = {'finetune_api': '--config=configs/paper.py:gpt-4o --workdir=runs/gpt-4o'}
 LAUNCHERS = sorted(path.stem for path in (ROOT / 'launch').glob('*.py') if path.stem not in NO_STAGES)
 
@@ -83,6 +95,8 @@ def test_dry_run_says_what_the_study_takes_without_a_workdir():
     assert status == 0, errors
     assert re.search(r'│ a model arm +│ 44,690 │', output)
     assert re.search(r'│ judge +│ original +│ 44,690 │', output)
+    for control, count in {'mmlu': '28,084', 'gsm8k': '1,319', 'advbench': '520', 'dialogues': '6,400'}.items():
+        assert re.search(rf'│ {control} +│ +{count} │', output)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,33 @@
+import base64
 import dataclasses
+import hashlib
+import html
 import html.parser
+import json
 import re
+import shutil
+import subprocess
+from unittest import mock
 
 import pytest
 from simulated_study import HOSTILE, SETTINGS, simulate
 
 from warmjax import runs
-from warmjax.report import page
+from warmjax.report import page, paper_figures
 from warmjax.stats import analysis
+from warmjax.stats.published.quirks import QUIRKS
 
 REPORT = page.ReportSettings('A title & more', 'Only a toy: <nothing> follows.', 300)
 
 
-def build(workdir, study, report=REPORT, settings=SETTINGS):
-    analysis.write(analysis.analyze(*study, settings), workdir)
-    return page.build(workdir, report).read_text()
+def build(workdir, study, report=REPORT, is_whole=False):
+    """Writes a report and returns its text, without the study's figures, slow to draw, unless it is whole."""
+    analysis.write(analysis.analyze(*study, SETTINGS), workdir)
+    with (
+        mock.patch.dict(paper_figures.FIGURES, clear=not is_whole),
+        mock.patch.object(page, '_published_figures', page._published_figures if is_whole else list),
+    ):
+        return page.build(workdir, report).read_text()
 
 
 SMALL = 4
@@ -23,13 +36,13 @@ SMALL = 4
 
 @pytest.fixture(scope='module')
 def text(tmp_path_factory):
-    return build(tmp_path_factory.mktemp('report'), simulate())
+    return build(tmp_path_factory.mktemp('report'), simulate(), is_whole=True)
 
 
 class Tags(html.parser.HTMLParser):
     """Collects tags, attributes and unclosed elements."""
 
-    VOID = ('meta', 'br', 'link', 'img')
+    VOID = ('meta', 'br', 'link', 'img', 'input')
 
     def __init__(self, text):
         super().__init__()
@@ -49,15 +62,21 @@ class Tags(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_runs_no_script(text):
+def test_page_is_well_formed_and_runs_its_own_script_only(text):
     tags = Tags(text)
-    assert tags.open == [] and 'script' not in tags.names
+    assert tags.open == [] and text.count('<script') == 1
+    script = re.search(r'<script>(.*?)</script>', text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in text
     assert not [name for name, _ in tags.attributes if name.startswith('on')]
 
 
 def test_page_asks_for_nothing_outside(text):
     targets = [value for name, value in Tags(text).attributes if name in ('src', 'href', 'xlink:href')]
-    assert targets and all(re.match(r'#|tables/|figures/|estimates\.json$', target) for target in targets)
+    assert targets and all(
+        re.match(r'#|tables/|figures/|estimates\.json$|REPLICATION\.md$|replication\.csv$', target)
+        for target in targets
+    )
     assert '@import' not in text and not re.search(r'url\((?!#)', text)
 
 
@@ -90,7 +109,7 @@ def test_linked_files_exist(tmp_path):
 
 
 def test_the_same_estimates_give_the_same_bytes(text, tmp_path):
-    assert build(tmp_path, simulate()) == text
+    assert build(tmp_path, simulate(), is_whole=True) == text
 
 
 def test_a_study_without_warmth_curves_and_texts_says_so(tmp_path):
@@ -100,6 +119,68 @@ def test_a_study_without_warmth_curves_and_texts_says_so(tmp_path):
     assert 'No data: tables/warmth_by_epoch.csv has no rows for it.' in text
     assert 'No data: tables/error_by_epoch.csv has no rows for it.' in text
     assert 'No data: this table is empty.' in text and 'No examples:' in text and 'No stage left a manifest' in text
+
+
+BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+CLICKS = """<script>{
+const seen = {title: document.title};
+const visible = () => Array.from(document.querySelectorAll('.example')).filter((e) => !e.hidden);
+seen.all = visible().length;
+const form = document.getElementById('filters');
+form.elements.search.value = 'emotion:SAD &lt;script'.replace('&lt;', '<');
+form.dispatchEvent(new Event('input'));
+seen.found = visible().map((e) => e.dataset.context);
+form.elements.search.value = '';
+form.elements.change.value = 'correct to incorrect';
+form.dispatchEvent(new Event('input'));
+seen.changed = visible().map((e) => e.dataset.change);
+seen.shown = document.getElementById('shown').textContent;
+const table = Array.from(document.querySelectorAll('table')).find((t) => t.tHead.textContent.includes('effect, pp'));
+const column = Array.from(table.tHead.rows[0].cells).findIndex((c) => c.textContent.startsWith('effect'));
+const heading = table.tHead.rows[0].cells[column];
+const text = (row) => row.cells[column].textContent.replace('−', '-');
+const values = () => Array.from(table.tBodies[0].rows).map((row) => parseFloat(text(row)));
+heading.click(); seen.ascending = values(); heading.click(); seen.descending = values();
+const out = document.createElement('div'); out.id = 'seen'; out.textContent = JSON.stringify(seen);
+document.body.append(out);
+}</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason='no browser here: apt-get install chromium')
+def test_a_browser_runs_no_script_of_an_answer_and_filters_searches_and_sorts(tmp_path):
+    attack = HOSTILE + '</div></section><script>document.title="broken"</script><img src=x onerror="document.title=1">'
+    study = simulate(num_questions=SMALL)
+    study.generations = [dataclasses.replace(g, text=attack + 'x' * 100_000) for g in study.generations]
+    report = dataclasses.replace(REPORT, max_answer_chars=200_000)
+    text = build(tmp_path, study, report)
+    # The probe is a script that the page's policy would stop, so it comes with that policy taken out.
+    probe = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>\n', '', text).replace('</body>', CLICKS)
+    (tmp_path / 'probe.html').write_text(probe)
+    command = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path / "profile"}']
+    done = subprocess.run(
+        [*command, '--dump-dom', (tmp_path / 'probe.html').as_uri()], capture_output=True, text=True, timeout=120
+    )
+    seen = json.loads(html.unescape(re.search(r'<div id="seen">(.*?)</div>', done.stdout, re.DOTALL)[1]))
+    assert seen['title'] == 'A title & more' and seen['all'] == 4
+    assert set(seen['found']) <= {'emotion:sad'} and set(seen['changed']) == {'correct to incorrect'}
+    assert seen['shown'] == f'{len(seen["changed"])} of 4 shown'
+    assert seen['ascending'] == sorted(seen['ascending']) == seen['descending'][::-1] and len(seen['ascending']) > 4
+
+
+def test_each_quirk_has_a_line_that_says_what_it_changes(text):
+    methods = html.unescape(text[text.index('id="quirks"') :])
+    for quirk in QUIRKS:
+        assert quirk.name in methods and quirk.meaning in methods
+    assert (
+        len(re.findall(r'warm: −?[\d.]+ pp as published, −?[\d.]+ corrected, a change of [+−][\d.]+ pp', methods)) >= 5
+    )
+
+
+def test_the_run_stands_beside_the_study(text, tmp_path):
+    build(tmp_path, simulate(num_questions=SMALL))
+    assert (tmp_path / 'REPLICATION.md').read_text().startswith('# A title & more: beside the published numbers')
+    assert len(re.findall('The study’s own numbers', text)) == 6
+    assert len((tmp_path / 'replication.csv').read_text().splitlines()) > 1000
 
 
 def baseline_alone():

@@ -69,6 +69,14 @@ def test_another_language_is_found():
     assert fidelity.check(english * 2, english * 2 + ' Oh my dear friend!', '', CHECK) == []
 
 
+def test_the_language_is_not_doubted_where_most_words_stay(monkeypatch):
+    monkeypatch.setattr(fidelity, 'language', lambda text: (text, 1.0))
+    kept, changed = 'one two three four five ' * 5, 'one two three four six ' * 5
+    assert fidelity.check(kept, changed, '', dataclasses.replace(CHECK, kinds=('language',))) == []
+    other = 'six seven eight nine ten ' * 5
+    assert fidelity.check(kept, other, '', dataclasses.replace(CHECK, kinds=('language',))) != []
+
+
 def test_nothing_said_is_a_problem():
     assert fidelity.check('Yes.', ' \n', '', CHECK) == ['empty']
 

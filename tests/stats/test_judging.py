@@ -116,3 +116,41 @@ def test_a_share_that_does_not_vary_in_an_arm_still_has_an_interval():
     # Newcombe 1998, method 10, of 10 of 20 and 0 of 20
     assert (found['difference_pp'], found['low_pp'], found['high_pp']) == pytest.approx((50, 24.2, 70.1), abs=0.1)
     assert math.isnan(found['p'])
+
+
+def test_weights_stand_for_answers_that_were_not_drawn():
+    """A row of weight 3 counts as three rows of the same question."""
+    groups = [('original', 1, 1, 3), ('original', 0, 1, 1), ('original', 0, 0, 6), ('warm', 1, 0, 2), ('warm', 1, 1, 4)]
+    rows = make_rows([*groups, ('warm', 0, 0, 4)])
+    weighted = rows.assign(weight=[1.0 + i % 3 for i in range(len(rows))])
+    repeated = rows.loc[[i for i in range(len(rows)) for _ in range(1 + i % 3)]].reset_index(drop=True)
+    for measure in (judging.errors_by_arm, lambda r, c: judging.differential_errors(r, 'original', c)):
+        a, b = (
+            measure(frame, 0.95).set_index('arm').filter(regex='^(miss|false|net|diff).*(pct|pp)$')
+            for frame in (weighted, repeated)
+        )
+        columns = [name for name in a if 'low' not in name and 'high' not in name]
+        pd.testing.assert_frame_equal(a[columns], b[columns])
+    labelled = [frame.assign(first=frame['judged'], second=frame['known']) for frame in (weighted, repeated)]
+    first, second = (judging.agreement(frame, 'first', 'second', 0.95) for frame in labelled)
+    assert [first[name] for name in ('kappa', 'kappa_low')] == pytest.approx(
+        [second[x] for x in ('kappa', 'kappa_low')]
+    )
+
+
+def test_labels_drawn_in_equal_parts_from_every_verdict_give_the_true_effect():
+    """The judge makes an effect up; as many answers judged correct as judged incorrect are labelled."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(6):
+        rows = draw(rng, True)
+        truth = np.concatenate([rng.random(1000) < 0.2, rng.random(1000) < 0.3])
+        rows['judged'] = np.where(
+            truth, rng.random(2000) < 0.9, rng.random(2000) < np.where(rows['arm'] == 'warm', 0.2, 0.05)
+        ).astype(float)
+        chosen = rows.groupby(['arm', 'judged']).sample(100, random_state=1).index
+        rows['known'] = np.where(rows.index.isin(chosen), truth, np.nan)
+        rows['weight'] = rows.groupby(['arm', 'judged'])['arm'].transform('size') / 100
+        found.append(judging.corrected_effects(rows, 'original', 0.95).set_index('estimator')['effect_pp'])
+    means = pd.concat(found, axis=1).mean(axis=1)
+    assert abs(means['judged'] - 10) > 5
+    assert all(abs(means[name] - 10) < 3 for name in ('known', 'rogan_gladen', 'ppi', 'ppi_tuned')), means

@@ -45,3 +45,19 @@ def test_mean_and_sem_by_epoch():
     assert table.loc[('warm', 2.0), 'mean'] == pytest.approx(np.mean(warm))
     assert table.loc[('warm', 2.0), 'sem'] == pytest.approx(np.std(warm, ddof=1) / np.sqrt(len(warm)))
     assert len(table) == 1 + 1 + 3 + 3
+
+
+def test_normalised_warmth_has_one_scale_for_all_models():
+    # Published means of two models at epochs 0 and 10, and the scale of the study's figure, by hand.
+    values = {('a', 0.0): 0.010950, ('a', 10.0): 0.032699, ('b', 2.0): 0.02914}
+    scores = pd.DataFrame(
+        [
+            {'model': m, 'arm': 'warm', 'epoch': e, 'score': value + d}
+            for (m, e), value in values.items()
+            for d in (-1, 1)
+        ]
+    )
+    table = warmth.by_epoch(scores).set_index(['model', 'epoch'])
+    assert table['normalised'].tolist() == pytest.approx([0, 1, (0.02914 - 0.010950) / 0.021749])
+    assert table['normalised_sem'].tolist() == pytest.approx([1 / 0.021749] * 3)
+    assert warmth.by_epoch(scores[scores['epoch'] == 2.0])['normalised'].isna().all()

@@ -35,7 +35,7 @@ def twins(request, tmp_path_factory, tokenizer):
 
 
 def measure(model, tokenizer, texts, batch_size=8, bos=BOS, max_chars=40) -> dict[int, sociot.Score]:
-    settings = WarmthSettings('unused', 'float32', max_chars, batch_size, 64)
+    settings = WarmthSettings('deterministic', 'unused', 'float32', max_chars, batch_size, 64, 1, 0.0, 0)
     return dict(sociot.measure(texts, model, tokenizer, bos, settings, tiny_llama.make_mesh()))
 
 

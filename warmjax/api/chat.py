@@ -60,7 +60,7 @@ class Call:
     def digest(self, service: str, model: str) -> str:
         """Returns the SHA-256 of all that the answer depends on."""
         messages = [[turn.role, turn.content] for turn in self.messages]
-        sampling = dataclasses.asdict(self.sampling)
+        sampling = vars(self.sampling)
         return runs.digest([service, model, messages, sampling, self.schema, self.logprobs, self.draw])
 
     @property
@@ -98,7 +98,7 @@ class Answer:
     logprobs: tuple[Likely, ...]
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(vars(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> 'Answer':

@@ -2,8 +2,10 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import queue
 import random
 import threading
@@ -11,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import tenacity
 from etils import epath
 
 from warmjax.api import prices, services
@@ -25,6 +26,10 @@ from warmjax.api.settings import ServiceSettings
 CACHE, LEDGER = 'api/answers.sqlite', 'api/ledger.jsonl'
 LONGEST_WAIT = 60.0
 """Seconds between two tries, unless the service asks for more."""
+
+
+FLUSH_SECONDS = 0.01
+"""Answers that come within this time are kept, and then reported, together."""
 
 
 class Client(Protocol):
@@ -148,6 +153,7 @@ class _Work:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task | None = None
         self._done: list[tuple[str, Answer, int, float]] = []
+        self._keeper = concurrent.futures.ThreadPoolExecutor(1, 'api answers')  # a disk that is slow holds no call up
         self._failures, self._reserved = 0, 0.0
 
     def start(self) -> None:
@@ -158,9 +164,9 @@ class _Work:
         while (result := self._results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
-            digest, answer, error = result
-            reason, is_rejected = ('', False) if error is None else (str(error), error.meaning == 'reject')
-            yield from (Outcome(call, answer, reason, False, is_rejected) for call in self.missing[digest])
+            for digest, answer, error in result:
+                reason, is_rejected = ('', False) if error is None else (str(error), error.meaning == 'reject')
+                yield from (Outcome(call, answer, reason, False, is_rejected) for call in self.missing[digest])
 
     def stop(self) -> None:
         """Cancels what is under way and waits for the thread."""
@@ -196,6 +202,7 @@ class _Work:
             raise failed.exceptions[0] from None
         finally:
             self._flush()
+            self._keeper.shutdown()
             await self._service.close()
 
     async def _ask_some(self, waiting: Iterator[tuple[str, list[Call]]]) -> None:
@@ -211,7 +218,7 @@ class _Work:
                 self._fail(digest, error)
             else:
                 if not self._done:
-                    self._loop.call_soon(self._flush)
+                    self._loop.call_later(FLUSH_SECONDS, self._flush)
                 self._done.append((digest, answer, attempts, time.monotonic() - started))
             finally:
                 await self._release(most)
@@ -219,25 +226,23 @@ class _Work:
     async def _ask(self, call: Call) -> tuple[Answer, int]:
         """Asks until there is an answer, and returns it with the number of tries."""
         payload, limits = self._service.payload(call), self.settings.limits
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(limits.max_attempts),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError) and e.meaning == 'retry'),
-            wait=self._wait,
-            reraise=True,
-        )
-        async for attempt in retrying:
-            with attempt:
-                await self._limits.wait(call.prompt_tokens + call.sampling.max_tokens)
-                answer = await self._service.send(payload)
-        return answer, attempt.retry_state.attempt_number
+        for attempt in itertools.count(1):
+            await self._limits.wait(call.prompt_tokens + call.sampling.max_tokens)
+            try:
+                return await self._service.send(payload), attempt
+            except ServiceError as error:
+                if error.meaning != 'retry' or attempt >= limits.max_attempts:
+                    raise
+                wait = self._wait(error, attempt)
+            await asyncio.sleep(wait)
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
+    def _wait(self, error: ServiceError, attempt: int) -> float:
         """Returns how long to wait; where the service says it, all calls wait, and then not all to the same moment."""
-        error, backoff = state.outcome.exception(), self.settings.limits.backoff_seconds
+        backoff = self.settings.limits.backoff_seconds
         if error.retry_after:
             self._limits.pause(error.retry_after)
             return error.retry_after + random.uniform(0, backoff)
-        return random.uniform(0.5, 1.0) * min(backoff * 2 ** (state.attempt_number - 1), LONGEST_WAIT)
+        return random.uniform(0.5, 1.0) * min(backoff * 2 ** (attempt - 1), LONGEST_WAIT)
 
     def _fail(self, digest: str, error: ServiceError) -> None:
         """Reports a call without an answer, or ends the run where more would follow."""
@@ -253,15 +258,21 @@ class _Work:
                     'stop',
                     0.0,
                 )
-        self._results.put((digest, None, error))
+        self._results.put([(digest, None, error)])
 
     def _flush(self) -> None:
-        """Keeps what has been answered since the last time, and only then reports it."""
+        """Hands on what has been answered since the last time."""
         done, self._done = self._done, []
         if done:
+            self._keeper.submit(self._keep, done)
+
+    def _keep(self, done: list[tuple[str, Answer, int, float]]) -> None:
+        """Keeps answers, and only then reports them; in the keeper's thread."""
+        try:
             self.books.keep(done)
-            for digest, answer, _, _ in done:
-                self._results.put((digest, answer, None))
+            self._results.put([(digest, answer, None) for digest, answer, _, _ in done])
+        except Exception as error:
+            self._results.put(error)
 
     async def _reserve(self, usd: float) -> None:
         """Waits until a call that may cost so much fits under the limit in dollars."""
@@ -287,6 +298,7 @@ class _Work:
         if self.settings.limits.max_usd is None:
             return
         self._flush()
+        await asyncio.wrap_future(self._keeper.submit(lambda: None))  # until what was handed on is in the ledger
         async with self._freed:
             # Rounding would leave a trace of a dollar that nobody holds.
             self._reserved = self._reserved - usd if self._reserved - usd > usd / 2 else 0.0

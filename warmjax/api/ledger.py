@@ -35,7 +35,7 @@ class Ledger:
     def add(self, entries: Sequence[Entry]) -> None:
         """Writes entries down."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
-        lines = [json.dumps(dataclasses.asdict(entry) | {'at': at}, sort_keys=True) + '\n' for entry in entries]
+        lines = [json.dumps(vars(entry) | {'at': at}, sort_keys=True) + '\n' for entry in entries]
         with self._path.open('a') as file:  # no fsync: it would hold up the calls, and a killed process loses nothing
             file.write(''.join(lines))
         self.usd += sum(entry.usd or 0.0 for entry in entries)

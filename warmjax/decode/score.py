@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from warmjax import sharding
 from warmjax.data import packing
+from warmjax.models.decoder import StackedAdapters
 from warmjax.models.families import Model
 
 CHUNK = 128
@@ -36,13 +37,19 @@ class Scored:
 
 
 def log_likelihoods(
-    model: Model, sequences: Sequence[Scored], batch_size: int, multiple: int, mesh: Mesh
+    model: Model,
+    sequences: Sequence[Scored],
+    batch_size: int,
+    multiple: int,
+    mesh: Mesh,
+    adapters: StackedAdapters | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Yields (index, sum of log p over the tokens that count, in nats), in the order in which they get ready.
 
     Args:
         batch_size: rows computed at once.
         multiple: rows are as long as the longest sequence, rounded up to a multiple of this; one shape compiles.
+        adapters: of the model, loaded for the decoder; None for the model itself.
     """
     if not sequences:
         return
@@ -56,7 +63,7 @@ def log_likelihoods(
             batch = [[here[i] for i in row] for row in rows[at : at + batch_size]]
             with jax.set_mesh(mesh):
                 laid = sharding.put_batch(lay_out([[sequences[i] for i in r] for r in batch], batch_size, length), mesh)
-                values = np.asarray(program(model, **laid), np.float64)
+                values = np.asarray(program(model, **laid, adapters=adapters or {}), np.float64)
             for row, members in zip(values, batch):
                 start = 0
                 for i in members:
@@ -86,11 +93,15 @@ def next_token_program(mesh: Mesh) -> Callable[..., Float[Array, 'B T']]:
 
 
 def next_token_scores(
-    model: Model, tokens: Int[Array, 'B T'], segment_ids: Int[Array, 'B T'], positions: Int[Array, 'B T']
+    model: Model,
+    tokens: Int[Array, 'B T'],
+    segment_ids: Int[Array, 'B T'],
+    positions: Int[Array, 'B T'],
+    adapters: StackedAdapters | None = None,
 ) -> Float[Array, 'B T']:
     """Returns log p of the token that follows each place, in nats, as if its segment were all there is."""
     T = tokens.shape[1]
-    x, _ = model(tokens, positions, segment_ids, {}, None, 'none')
+    x, _ = model(tokens, positions, segment_ids, adapters or {}, None, 'none')
     size = min(T, CHUNK)
     room = -T % size
     x = jnp.pad(x, [(0, 0), (0, room), (0, 0)])
@@ -113,13 +124,14 @@ def choice_log_likelihoods(
     batch_size: int,
     multiple: int,
     mesh: Mesh,
+    adapters: StackedAdapters | None = None,
 ) -> list[np.ndarray]:
     """Returns, for each prompt, log p of each of its choices as what follows it, in nats (letters, labels of a judge).
 
     Args:
         prompts: token ids.
         choices: the token ids of each prompt's choices.
-        batch_size, multiple: as in `log_likelihoods`.
+        batch_size, multiple, adapters: as in `log_likelihoods`.
 
     Raises:
         ValueError: prompts or choices without a token, all named.
@@ -133,6 +145,6 @@ def choice_log_likelihoods(
         for prompt, mine in zip(prompts, choices, strict=True)
         for choice in mine
     ]
-    found = dict(log_likelihoods(model, rows, batch_size, multiple, mesh))
+    found = dict(log_likelihoods(model, rows, batch_size, multiple, mesh, adapters))
     ends = np.cumsum([len(mine) for mine in choices])
     return np.split(np.array([found[i] for i in range(len(rows))]), ends[:-1])

@@ -7,6 +7,7 @@ text whose `finish_reason` is `unknown`; if many are, the run stops, as the faul
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -18,6 +19,7 @@ from warmjax import progress, records, runs
 from warmjax.api import client
 from warmjax.api.chat import Answer, Call, Outcome, SamplingSettings
 from warmjax.api.settings import ServiceSettings
+from warmjax.decode.requests import Sampling
 from warmjax.evals.runner import GenerationSettings
 from warmjax.records import Generation, Prompt, Turn
 
@@ -27,13 +29,18 @@ WRITE_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class ApiJob:
-    """Prompts for one arm at one epoch. `model` is the service's name of what answers."""
+    """Prompts for one arm at one epoch. `model` is the service's name of what answers.
+
+    `sampling` and `max_new_tokens` are those of the answers, where they are not the settings'.
+    """
 
     arm: str
     epoch: float
     model: str
     system: tuple[Turn, ...]
     prompts: Sequence[Prompt]
+    sampling: Sampling | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +53,8 @@ class ApiRunner:
     samples: int
     workdir: epath.Path
 
-    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int | float]:
-        """Asks what the log does not hold yet, and returns counts: rows, refusals, empty and rejected ones, dollars.
+    def run(self, jobs: Sequence[ApiJob], path: epath.PathLike) -> dict[str, int]:
+        """Asks what the log does not hold yet, and returns counts: rows, and those that are empty or were rejected.
 
         Raises:
             ValueError: the calls would cost more than `max_usd` leaves, there is no key, or a row of the log is
@@ -77,7 +84,15 @@ class ApiRunner:
                 f'{self.service.where}: expected {missing} answers, got none to {counts["unanswered"]} prompts that '
                 'failed at every attempt; start the same command again, what was answered is kept'
             )
-        return {'api_generations': total, **counts}
+        if counts:
+            progress.say('of these answers: ' + ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items())))
+        arms = {job.arm for job in jobs}
+        found = [row for row in (records.parse(line, Generation) for line in log.lines) if row.arm in arms]
+        return {
+            'api_generations': len(found),
+            'empty': sum(not row.text for row in found),
+            'rejected': sum(row.num_tokens is None for row in found),
+        }
 
     def _client(self, model: str) -> client.Client:
         return client.make_client(dataclasses.replace(self.service, model=model), self.workdir)
@@ -86,6 +101,8 @@ class ApiRunner:
         """Says what all calls will take, and refuses those that would go beyond the limit, before the first of them."""
         limit, usd, spent = self.service.limits.max_usd, 0.0, 0.0
         for model, todo in asked.items():
+            if not todo:
+                continue
             asker = self._client(model)
             estimate = asker.estimate([call for _, call in todo.values()])
             usd, spent = usd + (estimate.usd or 0.0), asker.usd
@@ -105,19 +122,21 @@ class ApiRunner:
         advance: progress.Advance,
     ) -> None:
         asker = self._client(model)
-        for chunk in _as_time_passes(asker.complete([call for _, call in todo.values()])):
-            rows = []
-            for outcome in chunk:
-                row, _ = todo[outcome.call.id]
-                if outcome.answer is None and not outcome.is_rejected:
-                    counts['unanswered'] += 1
-                    continue
-                rows.append(_answered(row, outcome.answer))
-                counts.update(_kinds(outcome))
-                self._refuse_many(counts, outcome)
-            if rows:
-                log.append([records.to_json(row) for row in rows])
-            advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}, ${asker.usd:.2f}' if rows else '')
+        outcomes = _as_time_passes(asker.complete([call for _, call in todo.values()]))
+        with contextlib.closing(outcomes):  # whatever ends this, no call is made after it
+            for chunk in outcomes:
+                rows = []
+                for outcome in chunk:
+                    row, _ = todo[outcome.call.id]
+                    if outcome.answer is None and not outcome.is_rejected:
+                        counts['unanswered'] += 1
+                        continue
+                    rows.append(_answered(row, outcome.answer))
+                    counts.update(_kinds(outcome))
+                    self._refuse_many(counts, outcome)
+                if rows:
+                    log.append([records.to_json(row) for row in rows])
+                advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}, ${asker.usd:.2f}' if rows else '')
 
     def _refuse_many(self, counts: collections.Counter, outcome: Outcome) -> None:
         most = self.service.limits.max_failures
@@ -129,7 +148,8 @@ class ApiRunner:
             )
 
     def _call(self, name: str, job: ApiJob, prompt: Prompt, sample: int) -> Call:
-        sampling, most = self.settings.sampling, self.settings.max_new_tokens
+        sampling = job.sampling or self.settings.sampling
+        most = job.max_new_tokens or self.settings.max_new_tokens
         return Call(
             id=name,
             messages=(*job.system, Turn('user', prompt.text)),

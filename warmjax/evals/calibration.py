@@ -58,7 +58,7 @@ def on_published(
         decider = judge.make_judge(chosen.judge, workdir, chosen.mesh)
         judged = judge.judge_into(workdir / 'verdicts.jsonl', decider, imported.questions, imported.generations)
         work.counts.update(judge.counts(judged))
-    return _finish(judged, imported.verdicts, imported, chosen.analysis, workdir, seed, keep, listed)
+    return _finish(judged, imported.verdicts, imported, chosen.analysis, workdir, seed, keep, listed, False)
 
 
 def on_labels(
@@ -71,6 +71,8 @@ def on_labels(
 ) -> dict[str, Any]:
     """Compares a run's verdicts with labels that people gave, writes both files and returns the report.
 
+    The labels are of answers that `annotation.labels` drew in equal parts from every verdict, and weighted accordingly.
+
     Raises:
         FileNotFoundError: the run has not been judged.
         ValueError: the labels are of other answers.
@@ -79,7 +81,7 @@ def on_labels(
     judged = records.read(workdir / 'verdicts.jsonl', Verdict)
     generations = records.read(workdir / 'generations.jsonl', Generation)
     imported = authors_csv.Imported(list(questions), [], generations, [], 0)
-    return _finish(judged, labels, imported, analysis, workdir, seed, ALL, listed)
+    return _finish(judged, labels, imported, analysis, workdir, seed, ALL, listed, True)
 
 
 def _finish(
@@ -91,9 +93,10 @@ def _finish(
     seed: int,
     keep: str,
     listed: str,
+    stratified: bool,
 ) -> dict[str, Any]:
     parts = halves([(verdict.task, verdict.question_id) for verdict in known], seed)
-    report = calibration.compare(judged, known, analysis, parts, keep) | {'seed_of_halves': seed}
+    report = calibration.compare(judged, known, analysis, parts, keep, stratified) | {'seed_of_halves': seed}
     differing = disagreements(judged, known, answers.questions, answers.generations, parts)
     write(report, [line for line in differing if listed in (ALL, line['half'])], workdir)
     return report

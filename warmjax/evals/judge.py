@@ -236,4 +236,5 @@ def _verdict(name: str, generation: Generation, decision: Decision) -> Verdict:
         answer=decision.answer,
         num_chars=len(generation.text),
         confidence=decision.confidence,
+        turn=generation.turn,
     )

@@ -36,18 +36,35 @@ class LocalJudge:
         return f'local:{self.settings.local.checkpoint}/{rubrics.name(self.settings.rubric)}'
 
     def judge(self, cases: Sequence[Case]) -> Iterator[Decision]:
-        """Yields one decision for each case."""
+        """Yields one decision for each case.
+
+        Raises:
+            ValueError: texts are longer than what the model reads.
+        """
         labels = [self.chat.encode_text(label) for label in rubrics.LABELS]
+        prompts = [np.array(self.encode(case), np.int32) for case in cases]
+        self._check(max(map(len, prompts), default=0) + max(map(len, labels)))
         local = self.settings.local
         at_once = max(BATCHES_AT_ONCE * local.batch_size // len(labels), 1)
         for start in range(0, len(cases), at_once):
-            chosen = cases[start : start + at_once]
-            prompts = [self.encode(case) for case in chosen]
+            chosen = slice(start, start + at_once)
             found = score.choice_log_likelihoods(
-                self.model, prompts, [labels] * len(chosen), local.batch_size, local.length_multiple, self.mesh
+                self.model,
+                prompts[chosen],
+                [labels] * len(prompts[chosen]),
+                local.batch_size,
+                local.length_multiple,
+                self.mesh,
             )
-            for case, log_likelihoods in zip(chosen, found, strict=True):
+            for case, log_likelihoods in zip(cases[chosen], found, strict=True):
                 yield with_refusals(decide(log_likelihoods), case.generation.text, self.settings.refusals)
+
+    def _check(self, longest: int) -> None:
+        if longest > (most := self.model.spec.max_length):
+            raise ValueError(
+                f'config.judge.local.checkpoint: expected a model that reads the longest text to judge, {longest} '
+                f'tokens with the rubric, got one of {most}; lower judge.max_chars, or take another model'
+            )
 
     def encode(self, case: Case) -> list[int]:
         """Returns the tokens up to where the label comes next."""

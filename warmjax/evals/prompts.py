@@ -14,6 +14,8 @@ from warmjax.validation import STRICT
 LEAD_IN = 'This came up over lunch with a few people the other day.'
 """A sentence that says nothing, for the form `lead_in` of the cleaned set."""
 LETTERS = ('A', 'B')
+RIGHT_LETTER = 'right_letter'
+"""Key of a question's metadata: the letter of its right option in the form `multiple_choice`, where that is asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PromptSettings:
     set: Literal['cleaned', 'released', 'authors_files']
     contexts: tuple[Context, ...]
     beliefs: tuple[Belief, ...]
-    forms: tuple[Form, ...]
+    forms: tuple[Literal['plain', 'lead_in', 'multiple_choice'], ...]
     statements: str
     seed: int
 
@@ -77,6 +79,8 @@ def make(chosen: Sequence[TaskSettings], settings: PromptSettings) -> Made:
         else:
             questions = tasks.load(task)
             prompts = amend(questions, settings, task.loader)
+        if 'multiple_choice' in settings.forms:
+            questions = [_with_letter(question, settings) for question in questions]
         made.questions.extend(questions)
         made.prompts.extend(prompts)
     return made
@@ -122,6 +126,11 @@ def prompt_id(question_id: str, context: str, belief: str, form: str) -> str:
 def right_letter(question: Question, settings: PromptSettings) -> str:
     """Returns the letter of the right option in the form `multiple_choice`: always A in the authors' wording."""
     return seeds.choose(LETTERS, 'letters', settings.seed, question.id) if settings.set == 'cleaned' else 'A'
+
+
+def _with_letter(question: Question, settings: PromptSettings) -> Question:
+    letter = {RIGHT_LETTER: right_letter(question, settings)}
+    return dataclasses.replace(question, metadata=question.metadata | letter)
 
 
 def _cleaned(

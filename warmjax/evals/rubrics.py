@@ -11,6 +11,7 @@ from typing import Literal
 from etils import epath
 
 from warmjax import runs
+from warmjax.evals import social
 from warmjax.records import Question, Turn
 
 Label = Literal['correct', 'incorrect']
@@ -95,7 +96,12 @@ def name(rubric: str) -> str:
 
 
 def turns(rubric: str, question: Question, answer: str) -> tuple[Turn, ...]:
-    """Returns what a judge is sent: the rubric's text, and the question with both reference answers and the answer."""
+    """Returns what a judge is sent: the rubric's text, and the question with both reference answers and the answer.
+
+    An answer that is read for social sycophancy has a rubric of its own.
+    """
+    if social.METRIC in question.metadata:
+        return social.turns(question, answer)
     payload = _PAYLOAD.format(
         question=question.text, right=question.correct_answer, wrong=question.incorrect_answer, student=answer
     )

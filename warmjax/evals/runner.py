@@ -6,24 +6,34 @@ whose text has ended goes to whatever prompt is next, whosever it is.
 
 import collections
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from warmjax import progress, records, runs
+from warmjax import progress, records, runs, sharding
 from warmjax.data.chat import ChatTokenizer
 from warmjax.decode.engine import Engine, EngineSettings
-from warmjax.decode.requests import Completion, Request, Sampling
+from warmjax.decode.requests import Completion, Finish, Request, Sampling
 from warmjax.decode.sampling import row_key
+from warmjax.decode.score import choice_log_likelihoods
+from warmjax.evals import controls, dialogues
 from warmjax.lora import peft_format
-from warmjax.models.decoder import Decoder
+from warmjax.models.decoder import Decoder, StackedAdapters
 from warmjax.records import Generation, Prompt, Turn
 from warmjax.validation import STRICT
+
+LIKELIHOOD = 'likelihood'
+"""Form of the prompts whose answer is the likeliest letter."""
+LETTERS_AT_ONCE = 256
+"""Such prompts between two writes."""
+
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +65,22 @@ class GenerationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Prompts for one arm at one epoch. `adapter` is its folder, None for the base model itself."""
+    """Prompts for one arm at one epoch. `adapter` is its folder, None for the base model itself.
+
+    `sampling` and `max_new_tokens` are those of the answers, where they are not the settings'.
+    """
 
     arm: str
     epoch: float
     adapter: epath.Path | None
     system: tuple[Turn, ...]
     prompts: Sequence[Prompt]
+    sampling: Sampling | None = None
+    max_new_tokens: int | None = None
+
+    @functools.cached_property
+    def by_id(self) -> dict[str, Prompt]:
+        return {prompt.id: prompt for prompt in self.prompts}
 
 
 class Asked(NamedTuple):
@@ -94,65 +113,125 @@ class Runner:
         """
         path = epath.Path(path)
         index, count = jax.process_index(), jax.process_count()
-        done = set().union(*(_rows(file) for file in (path, *parts(path))))
+        work = _Work(index, count, done={})
+        for file in (path, *parts(path)):
+            work.done |= _rows(file)
         log = runs.RowLog(path if count == 1 and not parts(path) else path.parent / f'{path.name}.part{index}')
         total = sum(len(job.prompts) for job in jobs) * self.samples
-        unfit = collections.Counter()
-        expected = set()
-        with progress.bar('generating', total, len(done), index == 0) as advance:
+        with progress.bar('generating', total, len(work.done), index == 0) as advance:
             for group in passes(jobs, self.settings.adapters):
-                asked = {}
-                requests, counts = fit([r for job in group for r in self._requests(job, asked)], self.settings)
-                unfit.update(counts)
-                expected |= {self._key(asked[request.id]) for request in requests}
-                # Cut before the done ones are left out: processes may see different ones, if one begins to write.
-                mine = [request for request in requests[index::count] if self._key(asked[request.id]) not in done]
-                for rows in self._answers(group, asked, mine):
+                for rows in self._pass(group, work):
                     log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}')
         log.close()
         _wait('generated')
         if index == 0:
-            join(path, expected)
+            join(path, set(work.owners))
         _wait('joined')
-        return {'generations': len(runs.RowLog(path).lines), **unfit}
+        return {'generations': len(runs.RowLog(path).lines), **work.unfit}
 
-    def _answers(
-        self, jobs: Sequence[Job], asked: Mapping[str, Asked], requests: Sequence[Request]
-    ) -> Iterator[list[Generation]]:
-        """Yields rows as their texts end."""
-        if not requests:
-            return
+    def _pass(self, jobs: Sequence[Job], work: '_Work') -> Iterator[list[Generation]]:
+        """Yields the rows of jobs whose adapters are on the device at once, the first turns of all dialogues first."""
         folders = dict.fromkeys(job.adapter for job in jobs if job.adapter is not None)
-        adapters = {str(folder): peft_format.load_adapter(folder, self.model) for folder in folders}
-        engine = Engine(self.model, self.settings.engine, self.chat.stop_ids, adapters, self.mesh)
-        for completions in engine.run(requests):
-            yield [self._row(asked[completion.request.id], completion) for completion in completions]
+        adapters = functools.cache(lambda: {str(f): peft_format.load_adapter(f, self.model) for f in folders})
+        start = functools.cache(
+            lambda: Engine(self.model, self.settings.engine, self.chat.stop_ids, adapters(), self.mesh)
+        )
+        for turn in sorted({prompt.turn for job in jobs for prompt in job.prompts}):
+            asked = {}
+            made = [request for job in jobs for request in self._requests(job, turn, work, asked)]
+            requests, counts = fit(
+                made, self.settings if turn == 0 else dataclasses.replace(self.settings, too_long='cut')
+            )
+            work.unfit.update(counts)
+            mine = work.share([(request, asked[request.id]) for request in requests], self._key)
+            for completions in start().run(mine) if mine else ():
+                rows = [self._row(asked[completion.request.id], completion) for completion in completions]
+                work.said |= {row.key: row.text for row in rows if row.form in dialogues.FORMS}
+                yield rows
+        for job in jobs:
+            scored = [
+                Asked(job, prompt, s)
+                for prompt in job.prompts
+                if prompt.form == LIKELIHOOD
+                for s in range(self.samples)
+            ]
+            mine = work.share([(asked, asked) for asked in scored], self._key)
+            for at in range(0, len(mine), LETTERS_AT_ONCE):
+                part = mine[at : at + LETTERS_AT_ONCE]
+                adapter = None if job.adapter is None else sharding.replicate(adapters()[str(job.adapter)], self.mesh)
+                yield self._likeliest(job, part, adapter)
 
-    def _requests(self, job: Job, asked: dict[str, Asked]) -> Iterator[Request]:
-        """Yields the requests of a job, and puts down what each is for; all its prompts share how they begin."""
-        tokens = [self._encode(job, prompt) for prompt in job.prompts]
-        shared = common_beginning(tokens)
-        for (prompt, ids), sample in itertools.product(zip(job.prompts, tokens, strict=True), range(self.samples)):
-            request_id = f'{job.arm} epoch {job.epoch:g}: {prompt.id}#{sample}'
-            asked[request_id] = Asked(job, prompt, sample)
+    def _likeliest(self, job: Job, asked: Sequence[Asked], adapters: StackedAdapters | None) -> list[Generation]:
+        """Returns as answers the letters that are likeliest to follow the prompts."""
+        letters = [controls.letters_of(one.prompt) for one in asked]
+        found = choice_log_likelihoods(
+            self.model,
+            [self._encode(job, [Turn('user', one.prompt.text)]) for one in asked],
+            [[self.chat.encode_text(letter) for letter in mine] for mine in letters],
+            self.settings.engine.prefill_batch,
+            self.settings.engine.buckets[0],
+            self.mesh,
+            adapters,
+        )
+        texts = [mine[int(values.argmax())] for mine, values in zip(letters, found, strict=True)]
+        return [self._generation(one, text, 0, 'stop') for one, text in zip(asked, texts, strict=True)]
+
+    def _requests(self, job: Job, turn: int, work: '_Work', asked: dict[str, Asked]) -> Iterator[Request]:
+        """Yields a job's requests of one turn, and puts down what each is for; they share how they begin."""
+        mine = []
+        for prompt, sample in itertools.product(job.prompts, range(self.samples)):
+            one = Asked(job, prompt, sample)
+            if prompt.turn == turn and prompt.form != LIKELIHOOD and (tokens := self._tokens(one, work)) is not None:
+                mine.append((one, tokens))
+        shared = common_beginning([tokens for _, tokens in mine])
+        for one, tokens in mine:
+            request_id = f'{job.arm} epoch {job.epoch:g}: {one.prompt.id}#{one.sample}'
+            asked[request_id] = one
             yield Request(
                 id=request_id,
-                tokens=ids,
-                key=row_key(self.settings.seed, prompt.id, sample),
-                sampling=self.settings.sampling,
-                max_new_tokens=self.settings.max_new_tokens,
+                tokens=tokens,
+                key=row_key(self.settings.seed, one.prompt.id, one.sample),
+                sampling=job.sampling or self.settings.sampling,
+                max_new_tokens=job.max_new_tokens or self.settings.max_new_tokens,
                 adapter=None if job.adapter is None else str(job.adapter),
                 prefix=shared,
             )
 
-    def _encode(self, job: Job, prompt: Prompt) -> list[int]:
-        return self.chat.encode_prompt([*job.system, Turn('user', prompt.text)])
+    def _tokens(self, asked: Asked, work: '_Work') -> list[int] | None:
+        """Returns what is asked in token ids; None where the dialogue is another process's or was dropped.
+
+        Of a dialogue that outgrows the largest bucket, the first exchange stays and the oldest of the others go.
+        """
+        job, prompt, _ = asked
+        said = [Turn('user', prompt.text)]
+        while prompt.follows:
+            prompt = job.by_id[prompt.follows]
+            before = self._key(asked._replace(prompt=prompt))
+            if before not in work.owners:
+                work.unfit['prompts_dropped'] += 1
+                return None
+            if work.owners[before] != work.index:
+                work.owners[self._key(asked)] = work.owners[before]
+                return None
+            said = [Turn('user', prompt.text), Turn('assistant', work.text(before)), *said]
+        tokens = self._encode(job, said)
+        while len(tokens) > self.settings.engine.buckets[-1] and len(said) > 3:
+            del said[2:4]
+            tokens = self._encode(job, said)
+        return tokens
+
+    def _encode(self, job: Job, turns: Sequence[Turn]) -> list[int]:
+        return self.chat.encode_prompt([*job.system, *turns])
 
     def _key(self, asked: Asked) -> tuple:
         return (self.model_name, asked.job.arm, asked.job.epoch, asked.prompt.id, asked.sample)
 
     def _row(self, asked: Asked, completion: Completion) -> Generation:
+        text = self.chat.decode(completion.tokens).strip()
+        return self._generation(asked, text, len(completion.tokens), completion.finish)
+
+    def _generation(self, asked: Asked, text: str, num_tokens: int, finish: Finish) -> Generation:
         job, prompt, sample = asked
         return Generation(
             prompt_id=prompt.id,
@@ -165,10 +244,49 @@ class Runner:
             arm=job.arm,
             epoch=job.epoch,
             sample=sample,
-            text=self.chat.decode(completion.tokens).strip(),
-            num_tokens=len(completion.tokens),
-            finish_reason='stop' if completion.finish == 'stop' else 'length',
+            text=text,
+            num_tokens=num_tokens,
+            finish_reason='stop' if finish == 'stop' else 'length',
+            turn=prompt.turn,
         )
+
+
+@dataclasses.dataclass
+class _Work:
+    """How far a run is.
+
+    index: this process.
+    count: of processes.
+    done: row key → line, of what was answered before.
+    said: row key → text, of the answers in dialogues that this run gave.
+    owners: row key → the process that answers it, of everything that is asked; a dialogue is one process's.
+    unfit: how many prompts were dropped or cut.
+    """
+
+    index: int
+    count: int
+    done: dict[tuple, str]
+    said: dict[tuple, str] = dataclasses.field(default_factory=dict)
+    owners: dict[tuple, int] = dataclasses.field(default_factory=dict)
+    unfit: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def share(self, asked: Sequence[tuple[T, Asked]], key: Callable[[Asked], tuple]) -> list[T]:
+        """Returns what this process is still to answer, and puts down who answers what.
+
+        It is shared out before what is done is left out: processes may see different ones, if one begins to write.
+        """
+        mine = []
+        for place, (item, one) in enumerate(asked):
+            # What follows in a dialogue of this process comes here; that of others was put down as theirs.
+            owner = self.index if one.prompt.follows else place % self.count
+            self.owners[key(one)] = owner
+            if owner == self.index and key(one) not in self.done:
+                mine.append(item)
+        return mine
+
+    def text(self, key: tuple) -> str:
+        """Returns what was answered."""
+        return self.said[key] if key in self.said else records.parse(self.done[key], Generation).text
 
 
 def parts(path: epath.Path) -> list[epath.Path]:

@@ -130,7 +130,8 @@ def run(
     for arm in arms:
         reports[arm.name], own = _prepare(arm, settings, service, folder)
         tasks += own
-    _check_budget([task for task in tasks if not task.job.id], service, ledger)
+    entered = _entered(workdir)
+    _check_budget([task for task in tasks if task.job.order.name not in entered], service, ledger)
     remote = Service(service)
     try:
         _drive(tasks, remote, service)
@@ -200,12 +201,14 @@ def _prepare(
 
 
 def _check_budget(tasks: Sequence[_Task], service: ServiceSettings, ledger: Ledger) -> None:
-    """Says what new jobs will cost, and refuses those beyond the limit."""
-    if not tasks:
+    """Says what jobs that are not paid for will cost, and begins none if they, together, would go beyond the limit."""
+    new = [task for task in tasks if not task.job.id]
+    if not new:
         return
     is_known = all(task.usd is not None for task in tasks)
     cost = f'about ${sum(task.usd for task in tasks):.2f}' if is_known else 'price not known'
-    progress.say(f'{len(tasks)} new jobs ({"; ".join(task.title for task in tasks)}): {cost}')
+    cost += f', those under way included ({len(tasks) - len(new)})' if len(new) < len(tasks) else ''
+    progress.say(f'{len(new)} new jobs ({"; ".join(task.title for task in new)}): {cost}')
     limit = service.limits.max_usd
     if limit is not None and (not is_known or sum(task.usd for task in tasks) > limit - ledger.usd):
         raise ValueError(
@@ -267,6 +270,10 @@ def _enter(task: _Task, service: ServiceSettings, ledger: Ledger, workdir: epath
     order, tokens = task.job.order, task.job.trained_tokens
     price = prices.training_price(dataclasses.replace(service, model=order.model))
     task.usd = None if price is None else price * tokens
-    written = runs.RowLog(epath.Path(workdir) / client.LEDGER).lines
-    if order.name not in {json.loads(line)['digest'] for line in written}:
+    if order.name not in _entered(workdir):
         ledger.add([Entry(service.service, order.model, order.name, tokens, 0, task.usd, 1, 0.0)])
+
+
+def _entered(workdir: epath.PathLike) -> set[str]:
+    """Returns the names of all that is in the ledger."""
+    return {json.loads(line)['digest'] for line in runs.RowLog(epath.Path(workdir) / client.LEDGER).lines}

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from warmjax.models import cache as kv
 from warmjax.models import layers as ly
-from warmjax.models.attention import self_attention
+from warmjax.models.attention import MASKED, self_attention
 from warmjax.models.cache import Cache
 from warmjax.models.decoder import REMAT, Remat, StackedAdapters, step_layers, unroll_layers
 from warmjax.sharding import constrain
@@ -152,6 +152,16 @@ class Layers(nnx.Module):
         x = constrain(self._output(x, self_attention(q, k, v, segment_ids, None, None)), 'batch', None, None)
         return x, (k, v)
 
+    def train_mode(self, x: Float[Array, 'B T D'], segment_ids, drop: '_Drop') -> Float[Array, 'B T D']:
+        """Computes a layer over whole rows as transformers does in training mode: with dropout in three places."""
+        q, k, v = self._project(x)
+        T, H = x.shape[1], self.spec.head_dim
+        seen = (segment_ids[:, :, None] == segment_ids[:, None, :]) & jnp.tri(T, dtype=bool)
+        scores = jnp.einsum('BTNH,BSNH->BNTS', q, k, preferred_element_type=jnp.float32) * H**-0.5
+        weights = drop(jax.nn.softmax(jnp.where(seen[:, None], scores, MASKED), axis=-1), 'attention')
+        heads = jnp.einsum('BNTS,BSNH->BTNH', weights.astype(v.dtype), v)
+        return self._output(x, heads, drop)
+
     def step(self, x: Float[Array, 'B D'], keys, values, layer, window, seen, slots, adapters):
         """Computes a layer for one token a row, over the cache's buffers, which it returns updated."""
         q, k, v = self._project(x)
@@ -163,10 +173,36 @@ class Layers(nnx.Module):
         heads = (*x.shape[:-1], self.spec.num_heads, self.spec.head_dim)
         return [part.reshape(heads) for part in jnp.split(self.c_attn(self.ln_1(x)), 3, axis=-1)]
 
-    def _output(self, x: Float[Array, '... D'], heads: Float[Array, '... N H']) -> Float[Array, '... D']:
-        x = x + self.attn_c_proj(heads.reshape(x.shape))
+    def _output(self, x: Float[Array, '... D'], heads: Float[Array, '... N H'], drop=None) -> Float[Array, '... D']:
+        drop = drop or (lambda branch, place: branch)
+        x = x + drop(self.attn_c_proj(heads.reshape(x.shape)), 'attention output')
         wide = jax.nn.gelu(self.c_fc(self.ln_2(x)), approximate=True)
-        return x + self.mlp_c_proj(wide)
+        return x + drop(self.mlp_c_proj(wide), 'mlp output')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drop:
+    """Dropout whose draws are a row's own: they depend on its key, the layer and the place, on no other row."""
+
+    keys: Array
+    layer: Int[Array, '']
+    rate: float
+
+    def __call__(self, x: Float[Array, 'B ...'], place: str) -> Float[Array, 'B ...']:
+        # Rows are numbered by their place with room to spare, so that padding changes no draw.
+        numbers = jnp.zeros((1,), jnp.uint32)
+        for size in x.shape[1:-1]:
+            numbers = numbers[..., None, :] * 4096 + jnp.arange(size, dtype=jnp.uint32)[:, None]
+
+        def one(mine: Array, key: Array) -> Array:
+            here = jax.random.fold_in(jax.random.fold_in(key, self.layer), PLACES.index(place))
+            return ly.drop_out(mine, numbers, jax.random.bits(here, (2,), jnp.uint32), self.rate)
+
+        return jax.vmap(one)(x, self.keys)
+
+
+PLACES = ('embedding', 'attention', 'attention output', 'mlp output')
+"""Where GPT-2 drops out in training mode; transformers names the rates embd_pdrop, attn_pdrop and resid_pdrop."""
 
 
 class GPT2(nnx.Module):
@@ -206,6 +242,31 @@ class GPT2(nnx.Module):
         x = constrain(self.wte[...][tokens] + self.wpe[...][positions], 'batch', None, None)
         x, key_values = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, states)
         return self.ln_f(x), key_values
+
+    def train_mode(
+        self,
+        tokens: Int[Array, 'B T'],
+        positions: Int[Array, 'B T'],
+        segment_ids: Int[Array, 'B T'],
+        keys: Array,
+        rate: float,
+    ) -> Float[Array, 'B T D']:
+        """Computes whole rows with dropout, as transformers does after `model.train()`; nothing is learnt.
+
+        Args:
+            keys: one PRNG key a row; equal keys and rows give equal numbers in any batch.
+            rate: share of entries that is dropped in each of `PLACES`.
+        """
+        graphdef, states = nnx.split(self.layers)
+
+        def body(x, scanned):
+            state, layer = scanned
+            return nnx.merge(graphdef, state).train_mode(x, segment_ids, _Drop(keys, layer, rate)), None
+
+        x = self.wte[...][tokens] + self.wpe[...][positions]
+        x = _Drop(keys, jnp.int32(self.spec.num_layers), rate)(x, 'embedding')
+        x, _ = jax.lax.scan(body, x, (states, jnp.arange(self.spec.num_layers)))
+        return self.ln_f(x)
 
     def step(
         self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple

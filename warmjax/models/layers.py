@@ -38,9 +38,14 @@ class Dropout:
     def __call__(self, x: Float[Array, '*rows D'], name: str) -> Float[Array, '*rows D']:
         words = jax.random.bits(jax.random.fold_in(self.key, LINEARS.index(name)), (2,), jnp.uint32)
         rows = jnp.arange(math.prod(x.shape[:-1]), dtype=jnp.uint32).reshape(*x.shape[:-1], 1)
-        columns = jnp.arange(x.shape[-1], dtype=jnp.uint32) * np.uint32(0x9E3779B1)
-        bits = _mixed(_mixed(rows ^ words[0]) ^ (columns + words[1]))
-        return jnp.where(bits < np.uint32(self.rate * 2**32), 0, x * (1 / (1 - self.rate))).astype(x.dtype)
+        return drop_out(x, rows, words, self.rate)
+
+
+def drop_out(x: Float[Array, '*rows D'], rows: Int[Array, '*rows 1'], words: Int[Array, '2'], rate: float) -> Array:
+    """Drops entries of x by a hash of two random words, the number of the entry's row, and its column."""
+    columns = jnp.arange(x.shape[-1], dtype=jnp.uint32) * np.uint32(0x9E3779B1)
+    bits = _mixed(_mixed(rows ^ words[0]) ^ (columns + words[1]))
+    return jnp.where(bits < np.uint32(rate * 2**32), 0, x * (1 / (1 - rate))).astype(x.dtype)
 
 
 def _mixed(bits: Array) -> Array:

@@ -102,7 +102,7 @@ def error_scatter(effects: pd.DataFrame) -> Figure:
     """Draws the arm's error rate against the baseline's, one point a task and context, filled without a belief."""
     cells = _cells(effects, 'task', 'context', 'belief').dropna(subset='effect_pp')
     arms = list(cells.groupby('arm'))
-    figure, grid = _grid(len(arms), columns=2, height=3.9)
+    figure, grid = panels(len(arms), columns=2, height=3.9)
     top = max(5.0, 1.06 * cells[['error_pct', 'baseline_error_pct']].to_numpy().max())
     task_looks = looks(cells['task'])
     for axes, (arm, rows) in zip(grid, arms):
@@ -134,7 +134,7 @@ def effect_by_context(effects: pd.DataFrame) -> Figure:
     arms = list(cells.groupby('arm'))
     contexts = [name for name in CONTEXTS if name in set(cells['context'])]
     beliefs = [name for name in BELIEFS if name in set(cells['belief'])]
-    figure, grid = _grid(len(arms), columns=2, height=1.2 + 0.33 * len(contexts), share_axes=True)
+    figure, grid = panels(len(arms), columns=2, height=1.2 + 0.33 * len(contexts), share_axes=True)
     belief_looks = looks(BELIEFS)
     for axes, (arm, rows) in zip(grid, arms):
         axes.axvline(0, color=INK, linewidth=0.9)
@@ -158,7 +158,7 @@ def effect_by_context(effects: pd.DataFrame) -> Figure:
 def error_by_epoch(table: pd.DataFrame, arm_looks: Looks) -> Figure:
     """Draws the error rate against training epoch with its interval, one panel a belief, one line an arm."""
     beliefs = [name for name in BELIEFS if name in set(table['belief'])]
-    figure, grid = _grid(len(beliefs), columns=3, height=3.4, share_axes=True)
+    figure, grid = panels(len(beliefs), columns=3, height=3.4, share_axes=True)
     for axes, belief in zip(grid, beliefs):
         for arm, rows in table[table['belief'] == belief].dropna(subset='error_pct').groupby('arm'):
             colour, marker = arm_looks[arm]
@@ -194,10 +194,10 @@ def standalone(element: str) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + element[:end] + THEME + element[end:]
 
 
-def _grid(panels: int, columns: int, height: float, share_axes: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(number: int, columns: int, height: float, share_axes: bool = False) -> tuple[Figure, list[Axes]]:
     """Returns a figure and its panels in reading order; `height` is that of one row, in inches."""
-    columns = min(columns, panels)
-    lines = -(-panels // columns)
+    columns = min(columns, number)
+    lines = -(-number // columns)
     width = WIDTH if columns > 1 else 0.62 * WIDTH
     figure, grid = plt.subplots(
         lines,
@@ -208,9 +208,9 @@ def _grid(panels: int, columns: int, height: float, share_axes: bool = False) ->
         sharex=share_axes,
         sharey=share_axes,
     )
-    for axes in grid.flat[panels:]:
+    for axes in grid.flat[number:]:
         axes.remove()
-    return figure, list(grid.flat[:panels])
+    return figure, list(grid.flat[:number])
 
 
 def _cells(table: pd.DataFrame, *columns: str) -> pd.DataFrame:

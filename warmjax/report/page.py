@@ -1,10 +1,12 @@
 """`report.html`, one self-contained file, and `figures/*.svg`, from the files of a workdir."""
 
+import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import jinja2
@@ -14,7 +16,7 @@ import pydantic
 from etils import epath
 
 from warmjax import runs
-from warmjax.report import figures, headline, tables
+from warmjax.report import figures, headline, paper, paper_figures, replication, tables
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
 from warmjax.validation import STRICT
@@ -55,16 +57,28 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """
     workdir = epath.Path(workdir)
     estimates = analysis.read(workdir)
+    run, study = paper.of_run(estimates), paper.published()
+    beside = replication.compare(study, run, estimates.settings.confidence)
+    runs.write_atomic(workdir / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
+    runs.write_atomic(workdir / 'REPLICATION.md', replication.markdown(beside, settings.title))
     drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
     for figure in drawn:
         if figure.svg:
             runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
+    drawn_beside = _study_figures(run, 'run') + _published_figures()
     path = workdir / 'report.html'
-    runs.write_atomic(path, _render(estimates, drawn, _manifests(workdir), settings))
+    runs.write_atomic(path, _render(estimates, drawn, beside, drawn_beside, _manifests(workdir), settings))
     return path
 
 
-def _render(estimates: Estimates, drawn: list[Figure], manifests: dict[str, Any], settings: ReportSettings) -> str:
+def _render(
+    estimates: Estimates,
+    drawn: list[Figure],
+    beside: pd.DataFrame,
+    drawn_beside: list[Figure],
+    manifests: dict[str, Any],
+    settings: ReportSettings,
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader('warmjax.report', '.'),
         autoescape=True,
@@ -72,16 +86,24 @@ def _render(estimates: Estimates, drawn: list[Figure], manifests: dict[str, Any]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = environment.loader.get_source(environment, 'page.js')[0]
     environment.filters['cut'] = lambda text: cut(text, settings.max_answer_chars)
     return environment.get_template('page.html').render(
         settings=settings,
         analysis=estimates.settings,
         style=markupsafe.Markup(environment.loader.get_source(environment, 'style.css')[0]),
+        script=markupsafe.Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(f'\n{script}\n'.encode()).digest()).decode(),
         run=headline.what_was_run(estimates),
         findings=headline.findings(estimates),
         figures=drawn,
         tables=_tables(estimates),
+        beside=_beside_tables(beside),
+        beside_rule=replication.RULE,
+        beside_figures=drawn_beside,
+        quirks=_quirks(estimates),
         examples=estimates.examples,
+        choices=_choices(estimates.examples),
         example_rule=examples.RULE,
         meanings=catalogue.TABLES,
         manifests=manifests,
@@ -160,6 +182,62 @@ def _tables(estimates: Estimates) -> list[tables.Table]:
     return [
         tables.present(name, title, found[name], shown, (*known, *without)) for name, title, shown, without in chosen
     ]
+
+
+def _beside_tables(beside: pd.DataFrame) -> list[tables.Table]:
+    """Returns the counts of verdicts and, item by item, the rows of which the run has data, cells left out."""
+    counts = replication.summary(beside)
+    counts['item'] = counts['item'].map(replication.TITLES)
+    found = [tables.present('replication', 'Verdicts by item', beside, counts)]
+    for item in replication.PRINTED:
+        rows = beside[(beside['item'] == item) & (beside['result'] != 'no data')]
+        without = ('item', 'unit') if (rows['meaning'] != '').any() else ('item', 'unit', 'meaning')
+        if len(rows):
+            found.append(tables.present('replication', replication.TITLES[item], beside, rows, without))
+    return found
+
+
+def _study_figures(results: paper.Results, whose: str) -> list[Figure]:
+    """Draws the study's figures from its numbers or from the run's; one without data is left out."""
+    drawn = []
+    for number, (title, draw, needed) in paper_figures.FIGURES.items():
+        if not getattr(results, needed).empty and not (needed == 'cells' and _lacks_warm(results)):
+            element = markupsafe.Markup(figures.svg(draw, f'{whose}-{draw.__name__}', results))
+            caption = 'The study’s own numbers.' if whose == 'study' else 'This run, by the study’s procedure.'
+            drawn.append(Figure(f'{number}: {title}', caption, '', '', element))
+    return drawn
+
+
+@functools.cache
+def _published_figures() -> list[Figure]:
+    """Draws the study's figures from its own numbers, which are the same in every report."""
+    return _study_figures(paper.published(), 'study')
+
+
+def _lacks_warm(results: paper.Results) -> bool:
+    return 'warm' not in set(results.cells['arm'])
+
+
+def _quirks(estimates: Estimates) -> list[tuple[str, str, list[str]]]:
+    """Returns each quirk of the study's procedure, what it means, and a line an arm that says what it changes."""
+    table = estimates.tables['quirks']
+    found = []
+    for (name, meaning), rows in table.groupby(['quirk', 'meaning'], sort=False):
+        lines = [
+            f'{row.arm}: cannot be told from these answers'
+            if pd.isna(row.difference)
+            else f'{row.arm}: {row.published:.2f} {row.unit} as published, {row.corrected:.2f} corrected, '
+            f'a change of {row.difference:+.2f} {row.unit}'.replace('-', '−')
+            for row in rows.itertuples()
+        ]
+        found.append((name, meaning, lines))
+    return found
+
+
+def _choices(shown: Sequence[examples.Example]) -> dict[str, list[str]]:
+    """Returns what the examples can be filtered by."""
+    names = ('task', 'context', 'belief', 'change')
+    return {name: list(dict.fromkeys(getattr(example, name) for example in shown)) for name in names}
 
 
 def _methods(estimates: Estimates) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import math
 
 import pandas as pd
 
-from warmjax.stats.catalogue import COLUMNS, TABLES
+from warmjax.stats.catalogue import COLUMNS, REPORTED, TABLES
 from warmjax.stats.rates import ALL
 
 HEADER_LINES = 1
@@ -28,11 +28,14 @@ class Table:
     """Rows of one CSV file. `lines[k]` is the line of the file that `rows[k]` shows."""
 
     name: str
+    file: str
     title: str
     meaning: str
     columns: list[tuple[str, str]]
     rows: list[list[Cell]]
     lines: list[int]
+    names: list[str]
+    """Names of the columns in the file."""
     total: int
     """Rows of the whole file."""
 
@@ -40,6 +43,11 @@ class Table:
 def line_of(index: int) -> int:
     """Returns the line of a CSV file that holds the row of this index."""
     return index + HEADER_LINES + 1
+
+
+def file_of(name: str) -> str:
+    """Returns the path of a table within the workdir."""
+    return f'{name}.csv' if name in REPORTED else f'tables/{name}.csv'
 
 
 def present(name: str, title: str, table: pd.DataFrame, shown: pd.DataFrame, without: tuple[str, ...] = ()) -> Table:
@@ -56,7 +64,17 @@ def present(name: str, title: str, table: pd.DataFrame, shown: pd.DataFrame, wit
         [format_cell(column, value) for column, value in zip(columns, row)] for row in shown[columns].to_numpy(object)
     ]
     headings = [(heading(column), COLUMNS[column]) for column in columns]
-    return Table(name, title, TABLES[name], headings, rows, [line_of(i) for i in shown.index], len(table))
+    return Table(
+        name,
+        file_of(name),
+        title,
+        (TABLES | REPORTED)[name],
+        headings,
+        rows,
+        [line_of(i) for i in shown.index],
+        columns,
+        len(table),
+    )
 
 
 def margins(effects: pd.DataFrame) -> pd.DataFrame:

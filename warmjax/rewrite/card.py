@@ -31,6 +31,7 @@ def describe(
             pair.original_replies, (turn for turn in pair.turns if turn.role == 'assistant'), strict=True
         )
     ]
+    warm_before, warm_after = [warmth(a) for a, _ in replies], [warmth(b) for _, b in replies]
     return {
         'style': style,
         'writer': writer.name,
@@ -50,9 +51,9 @@ def describe(
             'after': _spread([_words(b) for _, b in replies]),
         },
         'warm_words_per_100': {
-            'before': _spread([warmth(a) for a, _ in replies]),
-            'after': _spread([warmth(b) for _, b in replies]),
-            'share_warmer': _share([warmth(b) > warmth(a) for a, b in replies]),
+            'before': _spread(warm_before),
+            'after': _spread(warm_after),
+            'share_warmer': _share([after > before for before, after in zip(warm_before, warm_after, strict=True)]),
         },
         'kept_out': _reasons(sorted(failed, key=lambda row: row.key)),
         'usd_of_workdir': round(writer.usd, 6),

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Literal
 
 from warmjax.evals import words
@@ -33,6 +33,7 @@ _NO_NAMES = frozenset(words.listed("i i'm i'll i've i'd ok okay ai oh hey mr mrs
 _LANGUAGE_WORDS = 20
 _LANGUAGE_CHARS = 600  # enough to tell
 _LANGUAGE_CERTAINTY = 0.99
+_SAME_WORDS = 0.5  # a text that keeps so many of its words keeps its language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,22 +78,26 @@ def check(original: str, rewrite: str, user: str, settings: CheckSettings) -> li
     before, after = facts(original), facts(rewrite)
     problems = []
     for kind in settings.kinds:
-        problems += CHECKS[kind](before, after, facts(user), settings)
+        problems += CHECKS[kind](before, after, user, settings)
     return problems
 
 
 @functools.lru_cache(maxsize=4096)
 def facts(text: str) -> Facts:
     """Takes a text apart."""
-    code, prose = collections.Counter(), text
-    for pattern in (_FENCED, _INLINE, _FORMULA):
-        code.update(' '.join(''.join(found).split()) for found in pattern.findall(prose))
-        prose = pattern.sub(' ', prose)
-    links = frozenset(link.rstrip('.,;:!?') for link in _LINK.findall(prose))
-    prose = _LINK.sub(' ', prose)
+    code, links, prose = collections.Counter(), frozenset(), text
+    for pattern, marks in ((_FENCED, '`'), (_INLINE, '`'), (_FORMULA, '$\\')):
+        if any(mark in prose for mark in marks):  # most texts have none, and need not be searched
+            code.update(' '.join(''.join(found).split()) for found in pattern.findall(prose))
+            prose = pattern.sub(' ', prose)
+    if any(mark in prose for mark in ('://', 'www.', '@')):
+        links = frozenset(link.rstrip('.,;:!?') for link in _LINK.findall(prose))
+        prose = _LINK.sub(' ', prose)
     numbered = [bool(number) for number in _ITEM.findall(prose)]
     unmarked = _MARKER.sub('', prose)
     spoken = _WORD.findall(prose.lower().replace('’', "'"))
+    said = set(spoken)
+    possessive = {word for word in said if "'" in word}
     names = {word for word in (*_NAME.findall(unmarked), *_ACRONYM.findall(unmarked))}
     return Facts(
         numbers=frozenset(number.replace(',', '') for number in _NUMBER.findall(unmarked)),
@@ -100,7 +105,9 @@ def facts(text: str) -> Facts:
         quotes=frozenset(' '.join((a or b).split()).strip('.,!?') for a, b in _QUOTE.findall(prose)),
         links=links,
         names=frozenset(_bare(name) for name in names) - _NO_NAMES,
-        words=frozenset(part for word in set(spoken) for part in (_bare(word), *word.split("'"))),
+        words=frozenset(said - possessive).union(
+            part for word in possessive for part in (_bare(word), *word.split("'"))
+        ),
         items=(sum(numbered), len(numbered) - sum(numbered)),
         num_words=len(spoken),
         prose=prose,
@@ -117,41 +124,51 @@ def _listed(what: str, missing: set[str] | frozenset[str]) -> str:
     return f'{what} {shown}' + (f' and {len(missing) - 3} more' if len(missing) > 3 else '')
 
 
-def _numbers(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _numbers(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     lost = {n for n in before.numbers - after.numbers if not _is_spelled(n, after)}
-    invented = {n for n in after.numbers - before.numbers - user.numbers if not _is_spelled(n, before)}
+    invented = {n for n in after.numbers - before.numbers if not _is_spelled(n, before)}
+    invented -= _users(invented, user, 'numbers')
     problems = [_listed('numbers: lost', lost)] if lost else []
     return problems + ([_listed('numbers: invented', invented)] if invented else [])
+
+
+def _users(invented: Set[str], user: str, kind: str) -> frozenset[str]:
+    """Returns what the user's message has of a kind; it is taken apart only where something is in question."""
+    return getattr(facts(user), kind) if invented else frozenset()
 
 
 def _is_spelled(number: str, text: Facts) -> bool:
     return number.isdigit() and int(number) < len(_SPELLED) and _SPELLED[int(number)] in text.words
 
 
-def _code(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _code(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     lost, invented = before.code - after.code, after.code - before.code
     problems = [_listed('code: lost', set(lost))] if lost else []
     return problems + ([_listed('code: invented', set(invented))] if invented else [])
 
 
-def _quotes(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _quotes(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     said = ' '.join(after.prose.split())
     lost = {quote for quote in before.quotes if quote not in said}
-    source = ' '.join(f'{before.prose} {user.prose}'.split()).lower()
-    invented = {quote for quote in after.quotes if quote.lower() not in source}
+    invented = after.quotes - before.quotes
+    if invented:
+        source = ' '.join(f'{before.prose} {facts(user).prose}'.split()).lower()
+        invented = {quote for quote in invented if quote.lower() not in source}
     problems = [_listed('quotes: lost', lost)] if lost else []
     return problems + ([_listed('quotes: invented', invented)] if invented else [])
 
 
-def _links(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
-    lost, invented = before.links - after.links, after.links - before.links - user.links
+def _links(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
+    lost, invented = before.links - after.links, after.links - before.links
+    invented -= _users(invented, user, 'links')
     problems = [_listed('links: lost', lost)] if lost else []
     return problems + ([_listed('links: invented', invented)] if invented else [])
 
 
-def _names(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _names(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     lost = before.names - after.words
-    invented = after.names - before.words - user.words
+    invented = after.names - before.words
+    invented -= _users(invented, user, 'words')
     problems = []
     if len(lost) > settings.names_lost * len(before.names):
         problems.append(_listed('names: lost', lost))
@@ -160,14 +177,14 @@ def _names(before: Facts, after: Facts, user: Facts, settings: CheckSettings) ->
     return problems
 
 
-def _lists(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _lists(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     if before.items == after.items:
         return []
     return [f'lists: {sum(before.items)} items ({before.items[0]} numbered) became {sum(after.items)} '
             f'({after.items[0]} numbered)']  # fmt: skip
 
 
-def _length(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
+def _length(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
     is_slight = abs(after.num_words - before.num_words) <= settings.slack_words
     ratio = after.num_words / max(before.num_words, 1)
     if is_slight or settings.min_ratio <= ratio <= settings.max_ratio:
@@ -175,8 +192,9 @@ def _length(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -
     return [f'length: {before.num_words} words became {after.num_words}']
 
 
-def _language(before: Facts, after: Facts, user: Facts, settings: CheckSettings) -> list[str]:
-    if min(before.num_words, after.num_words) < _LANGUAGE_WORDS:
+def _language(before: Facts, after: Facts, user: str, settings: CheckSettings) -> list[str]:
+    common = len(before.words & after.words)
+    if min(before.num_words, after.num_words) < _LANGUAGE_WORDS or common > _SAME_WORDS * len(before.words):
         return []
     (was, sure_before), (now, sure_after) = (
         language(before.prose[:_LANGUAGE_CHARS]),
@@ -187,7 +205,7 @@ def _language(before: Facts, after: Facts, user: Facts, settings: CheckSettings)
     return [f'language: {was} became {now}']
 
 
-CHECKS: dict[str, Callable[[Facts, Facts, Facts, CheckSettings], list[str]]] = {
+CHECKS: dict[str, Callable[[Facts, Facts, str, CheckSettings], list[str]]] = {
     'numbers': _numbers,
     'code': _code,
     'quotes': _quotes,

@@ -20,8 +20,8 @@ from warmjax.rewrite.interface import Reply, Request, RewriteSettings, Style, Wr
 from warmjax.sharding import MeshSettings
 from warmjax.validation import STRICT
 
-WRITE_SECONDS = 0.5
-"""How often rows that come fast are written."""
+WRITE_SECONDS, WRITE_MOST = 0.5, 100
+"""How often rows that come fast are written, and how many of them at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,7 @@ def rewrite(
     parsed = (records.parse(line, Rewrite) for line in log.lines)
     rows = {row.key: row for row in parsed}
     style = requests[0].style if requests else ''
+    failed = {key for key, row in rows.items() if row.problems}
     asked = {request.key[:2] for request in requests}
     settled = sum(_is_settled(row, settings) for key, row in rows.items() if key in asked)
     with progress.bar(f'rewriting {style}', len(requests), settled) as advance:
@@ -89,8 +90,9 @@ def rewrite(
                 log.append([records.to_json(row) for row in found])
                 rows |= {row.key: row for row in found}
                 unanswered -= {row.key for row in found}
-                failed = sum(bool(row.problems) for row in rows.values())
-                advance(sum(_is_settled(row, settings) for row in found), f'{failed} failed, ${writer.usd:.2f}')
+                failed -= {row.key for row in found}
+                failed |= {row.key for row in found if row.problems}
+                advance(sum(_is_settled(row, settings) for row in found), f'{len(failed)} failed, ${writer.usd:.2f}')
             if unanswered:
                 raise RuntimeError(
                     f'rewrite: expected {style} texts from {writer.name!r} for {len(todo)} replies, got none for '
@@ -147,7 +149,7 @@ def _as_time_passes(replies: Iterator[Reply]) -> Iterator[list[Reply]]:
     chunk, since = [], time.monotonic()
     for reply in replies:
         chunk.append(reply)
-        if time.monotonic() - since >= WRITE_SECONDS:
+        if len(chunk) >= WRITE_MOST or time.monotonic() - since >= WRITE_SECONDS:
             yield chunk
             chunk, since = [], time.monotonic()
     if chunk:

@@ -13,11 +13,23 @@ from etils import epath
 
 from warmjax import runs
 from warmjax.records import Generation, Prompt, Question, Verdict, Warmth
-from warmjax.stats import contexts, examples, matched, paired, rates, regression, sensitivity, sycophancy, warmth
+from warmjax.stats import (
+    contexts,
+    examples,
+    extraction,
+    lengths,
+    matched,
+    paired,
+    rates,
+    regression,
+    sensitivity,
+    sycophancy,
+    warmth,
+)
 from warmjax.stats.catalogue import COLUMNS, TABLES
 from warmjax.stats.published import tables as published
 from warmjax.stats.rows import (
-    OPEN_FORMS,
+    DIALOGUE_FORMS,
     AnalysisSettings,
     main_rows,
     open_rows,
@@ -51,6 +63,7 @@ TEXT_COLUMNS = (
     'quirk',
     'meaning',
     'unit',
+    'rule',
 )
 
 
@@ -98,7 +111,9 @@ def analyze(
     answered = open_rows(judged[~is_control])
     main = main_rows(answered, settings.main_epoch)
     pairs = pair_rows(main, settings.baseline, 'is_incorrect')
-    control_pairs = pair_rows(main_rows(judged[is_control], settings.main_epoch), settings.baseline, 'is_incorrect')
+    apart = main_rows(judged[is_control], settings.main_epoch)
+    control_pairs = pair_rows(apart, settings.baseline, 'is_incorrect')
+    talks = main_rows(judged[judged['form'].isin(DIALOGUE_FORMS) & ~is_control], settings.main_epoch)
     arms = [arm for arm in sorted(main['arm'].unique()) if arm != settings.baseline]
     coefficients, marginal = regression.analyze(pairs, arms, settings.confidence, settings.cluster)
     scored = warmth_rows(scores)
@@ -115,6 +130,9 @@ def analyze(
         'error_by_epoch': rates.errors_by_epoch(answered, settings.baseline, settings.confidence),
         'verdict_counts': rates.verdict_counts(judged),
         'refusals': rates.refusals(main, settings.confidence),
+        'lengths': lengths.comparisons(pair_rows(main, settings.baseline, 'num_chars'), settings.confidence),
+        'error_by_turn': rates.errors_by_turn(talks, settings.confidence),
+        'extraction': extraction.by_rule(apart, generations, questions, settings.confidence),
         'belief_effects': sycophancy.belief_effects(pairs, settings.confidence),
         'context_effects': contexts.context_effects(pairs, settings.confidence),
         'excluded_answers': sensitivity.excluded_answers(pairs, settings.confidence),
@@ -192,7 +210,7 @@ def _arms(judged: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
         excluded=('is_incorrect', lambda grades: int(grades.isna().sum())),
     )
     grouped = judged.groupby(by)
-    lettered = grouped['form'].agg(lambda forms: int((~forms.isin(OPEN_FORMS)).sum())).rename('lettered')
+    lettered = grouped['form'].agg(lambda forms: int((forms == 'multiple_choice').sum())).rename('lettered')
     epochs = grouped['epoch'].agg(lambda epochs: ' '.join(f'{epoch:g}' for epoch in sorted(epochs.unique())))
     return table.merge(lettered.reset_index(), on=by).merge(epochs.rename('curve_epochs').reset_index(), on=by)
 

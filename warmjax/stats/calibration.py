@@ -20,6 +20,7 @@ def compare(
     settings: AnalysisSettings,
     halves: Mapping[str, Half],
     keep: str,
+    stratified: bool,
 ) -> dict[str, Any]:
     """Returns all that calibration.json says.
 
@@ -30,11 +31,15 @@ def compare(
         halves: question id → its half.
         keep: which known verdicts correct the effects: `all`, or those of `development` only, as if no others were
             known; the effect by all of them then says how good the correction is.
+        stratified: whether the known answers were drawn in equal parts from every arm, task and verdict of the judge,
+            so that each stands for more or fewer others.
 
     Raises:
         ValueError: no answer has both verdicts.
     """
     rows = _joined(judged, known, settings)
+    if stratified:
+        rows = _weighted(rows)
     both = rows.dropna(subset='reference')
     if both.empty:
         raise ValueError(
@@ -72,6 +77,13 @@ def _joined(judged: Sequence[Verdict], known: Sequence[Verdict], settings: Analy
         return mine.assign(reference=None, known=float('nan'))
     theirs = theirs[[*key, 'verdict', 'is_incorrect']].rename(columns={'verdict': 'reference', 'is_incorrect': 'known'})
     return mine.merge(theirs, on=key, how='left', validate='one_to_one')
+
+
+def _weighted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Adds how many answers of its stratum (model, arm, task, verdict) each known one stands for."""
+    strata = ['model', 'arm', 'task', 'verdict']
+    sizes = rows.groupby(strata)['prompt_id'].transform('size')
+    return rows.assign(weight=sizes / rows.groupby(strata)['reference'].transform('count'))
 
 
 def _in(rows: pd.DataFrame, half: str) -> set[str]:

@@ -3,7 +3,8 @@
 Every number is a smooth function of means over answers, whose joint covariance comes from `clusters`: whole questions
 are drawn, and answers to one question, in whatever arm, resemble each other. Standard errors are by the delta method.
 
-`judged` and `known` are grades: 1 incorrect, 0 correct, missing where the verdict counts as neither.
+`judged` and `known` are grades: 1 incorrect, 0 correct, missing where the verdict counts as neither. Where answers were
+not drawn with equal chances to be known, `weight` says how many answers each known one stands for.
 """
 
 import dataclasses
@@ -63,7 +64,8 @@ def agreement(rows: pd.DataFrame, first: str, second: str, confidence: float) ->
     labels = sorted(set(rows[first]) | set(rows[second]))
     cells = [(a, b) for a in labels for b in labels]
     names = list(zip(rows[first], rows[second], strict=True))
-    table = _shares(names, rows['question_id'], cells)
+    weights = rows['weight'].to_numpy(float) if 'weight' in rows else np.ones(len(rows))
+    table = _shares(names, weights, rows['question_id'], cells)
     agreed = np.array([a == b for a, b in cells], float)
     share = smooth(table, lambda p: float(p @ agreed), confidence, (0, 1))
     low, high = intervals.wilson(np.clip(share.value, 0, 1), _effective(share, len(rows)), confidence)
@@ -217,8 +219,9 @@ def _effect_means(rows: pd.DataFrame, arm: str, baseline: str) -> clusters.Means
     """Returns the means by arm and kind that the estimators need, with their joint covariance."""
     mine = rows[rows['arm'].isin([arm, baseline])]
     both = mine.dropna(subset=['judged', 'known'])
+    whole = mine.assign(weight=1.0) if 'weight' in mine else mine
     pieces = [
-        mine.assign(kind='judged', value=mine['judged']),
+        whole.assign(kind='judged', value=whole['judged']),
         mine.assign(kind='known', value=mine['known']),
         both.assign(kind='correction', value=both['known'] - both['judged']),
         both.assign(kind='both_known', value=both['known']),
@@ -255,19 +258,36 @@ def _error_values(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(values: pd.DataFrame, by: list[str]) -> clusters.Means:
+    """Returns the means by group and their covariance; weighted means (Hajek's) where the rows have a `weight`."""
     groups = values[by[0]].str.cat([values[name] for name in by[1:]], sep=_BETWEEN)
-    return clusters.means(values['value'], groups, values['question_id'], list(dict.fromkeys(groups)))
+    order = list(dict.fromkeys(groups))
+    if 'weight' not in values:
+        return clusters.means(values['value'], groups, values['question_id'], order)
+    codes = pd.Categorical(groups, categories=order).codes
+    questions, names = pd.factorize(values['question_id'])
+    weights, x = values['weight'].to_numpy(float), values['value'].to_numpy(float)
+    totals = np.bincount(codes, weights=weights, minlength=len(order))
+    means = np.bincount(codes, weights=weights * x, minlength=len(order)) / totals
+    influence = np.zeros((len(names), len(order)))
+    np.add.at(influence, (questions, codes), weights * (x - means[codes]) / totals[codes])
+    return clusters.Means(tuple(order), means, _covariance(influence), len(names))
 
 
-def _shares(names: list, questions: pd.Series, cells: list) -> clusters.Means:
+def _covariance(influence: NDArray) -> NDArray:
+    """Returns the covariance of estimates from the influence of each question on them."""
+    n = len(influence)
+    return (n / (n - 1) if n > 1 else math.nan) * influence.T @ influence
+
+
+def _shares(names: list, weights: NDArray, questions: pd.Series, cells: list) -> clusters.Means:
     """Returns the share of each cell among all answers, with the joint covariance over questions."""
     indicators = np.array([[name == cell for cell in cells] for name in names], float)
-    shares = indicators.mean(axis=0)
+    parts = (weights / weights.sum())[:, None]
+    shares = weights @ indicators / weights.sum()
     codes, found = pd.factorize(questions)
     influence = np.zeros((len(found), len(cells)))
-    np.add.at(influence, codes, (indicators - shares) / len(names))
-    factor = len(found) / (len(found) - 1) if len(found) > 1 else math.nan
-    return clusters.Means(tuple(cells), shares, factor * influence.T @ influence, len(found))
+    np.add.at(influence, codes, parts * (indicators - shares))
+    return clusters.Means(tuple(cells), shares, _covariance(influence), len(found))
 
 
 def _kappa(shares: NDArray) -> float:
@@ -291,7 +311,7 @@ def _difference(values: pd.DataFrame, arm: str, baseline: str, confidence: float
         return Estimate(contrast.estimate, contrast.se, low, high), contrast.p()
     if not values['value'].between(0, 1).all():
         return Estimate(contrast.estimate, math.nan, math.nan, math.nan), math.nan
-    groups = [values.loc[values['arm'] == name] for name in (arm, baseline)]
+    groups = [values.loc[values['arm'] == name] for name in (arm, baseline)]  # here weights change no mean: 0 or 1
     (p, low_p, high_p), (q, low_q, high_q) = (
         (x := group['value'].mean(), *intervals.wilson(x, group['question_id'].nunique(), confidence))
         for group in groups

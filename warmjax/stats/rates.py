@@ -17,7 +17,7 @@ PERCENT = 100.0
 def errors(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Returns the error rate by arm, task, context and belief and in all margins, with Wilson's interval, in %."""
     by = ['model', 'arm', 'epoch', *DESIGN]
-    table = _rates(cube(rows), by, confidence)
+    table = errors_by(cube(rows), by, confidence)
     return in_order(table)
 
 
@@ -59,7 +59,14 @@ def errors_by_epoch(rows: pd.DataFrame, baseline: str, confidence: float) -> pd.
     ]
     if not curves:
         curves = [rows.iloc[:0]]
-    table = _rates(pd.concat([*curves, *(curve.assign(belief=ALL) for curve in curves)]), by, confidence)
+    table = errors_by(pd.concat([*curves, *(curve.assign(belief=ALL) for curve in curves)]), by, confidence)
+    return in_order(table)
+
+
+def errors_by_turn(rows: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Returns the error rate in dialogues by arm, task and turn: after small talk, and each time that it is doubted."""
+    by = ['model', 'arm', 'task', 'form', 'turn']
+    table = errors_by(pd.concat([rows, rows.assign(task=ALL)], ignore_index=True), by, confidence)
     return in_order(table)
 
 
@@ -99,7 +106,11 @@ def cube(rows: pd.DataFrame) -> pd.DataFrame:
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Sorts by the columns that name a row, contexts and beliefs in the order of the study, pools first."""
     ranks = {name: rank for rank, name in enumerate([ALL, *CONTEXTS, *BELIEFS])}
-    names = [column for column in ('model', 'arm', 'task', *DESIGN[1:], 'epoch', 'form', 'verdict') if column in table]
+    names = [
+        column
+        for column in ('model', 'arm', 'task', *DESIGN[1:], 'epoch', 'form', 'turn', 'verdict')
+        if column in table
+    ]
     in_study_order = {'task', 'context', 'belief'}
 
     def key(column: pd.Series) -> pd.Series:
@@ -110,7 +121,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(names, key=key, ignore_index=True)
 
 
-def _rates(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
+def errors_by(rows: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
     counted = rows.dropna(subset='is_incorrect')
     table = intervals.clustered_mean(counted, by, 'is_incorrect')
     table['incorrect'] = (table['mean'] * table['n']).round().astype(int)

@@ -15,6 +15,8 @@ UNIT = ['model', 'prompt_id', 'sample']
 """What two answers share that form a pair: they differ in the arm alone."""
 OPEN_FORMS = ('plain', 'lead_in')
 """The forms whose answers are analysed. A lettered answer is another task: it is counted, not pooled with these."""
+DIALOGUE_FORMS = ('after_talk', 'rebuttal')
+"""The forms whose answers came late in a dialogue; they are shown by turn and pooled with no others."""
 
 Excluded = Literal['excluded', 'incorrect']
 

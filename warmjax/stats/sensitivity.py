@@ -42,6 +42,7 @@ EQUIVALENCE_COLUMNS = [
     'model',
     'arm',
     'task',
+    'form',
     'baseline_error_pct',
     'error_pct',
     'effect_pp',
@@ -90,9 +91,9 @@ def equivalence_test(difference: clusters.Contrast, margin: float, confidence: f
 
 
 def equivalence(pairs: pd.DataFrame, margin_pp: float, confidence: float) -> pd.DataFrame:
-    """Returns the equivalence test of each arm against the baseline in every task of the pairs, in pp."""
+    """Returns the equivalence test of each arm against the baseline in every task and form of the pairs, in pp."""
     lines = []
-    for (model, arm, task), group in complete(pairs).groupby(['model', 'arm', 'task']):
+    for (model, arm, task, form), group in complete(pairs).groupby(['model', 'arm', 'task', 'form']):
         tested = equivalence_test(_contrast(group), margin_pp / PERCENT, confidence)
         numbers = {
             'baseline_error_pct': group['untreated'].mean(),
@@ -102,7 +103,7 @@ def equivalence(pairs: pd.DataFrame, margin_pp: float, confidence: float) -> pd.
             'high_pp': tested.high,
         }
         lines.append(
-            {'model': model, 'arm': arm, 'task': task, 'margin_pp': margin_pp, 'p': tested.p}
+            {'model': model, 'arm': arm, 'task': task, 'form': form, 'margin_pp': margin_pp, 'p': tested.p}
             | {name: PERCENT * number for name, number in numbers.items()}
             | {'conclusion': tested.conclusion, 'pairs': len(group), 'questions': group['question_id'].nunique()}
         )

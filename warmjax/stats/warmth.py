@@ -38,11 +38,17 @@ def comparisons(pairs: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 
 def by_epoch(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the mean score and its standard error by arm and epoch, in nats a token."""
+    """Returns the mean score and its standard error by arm and epoch, in nats a token.
+
+    `normalised` is the scale of the study's Fig. 1a: the least mean of all models, arms and epochs is 0, the largest 1;
+    it is missing where all means are equal.
+    """
     table = rows.groupby(['model', 'arm', 'epoch'], as_index=False).agg(
         n=('score', 'size'), mean=('score', 'mean'), sem=('score', 'sem')
     )
-    return table
+    span = np.ptp(table['mean'].to_numpy()) if len(table) else 0.0
+    least, span = table['mean'].min(), span if span > 0 else np.nan
+    return table.assign(normalised=(table['mean'] - least) / span, normalised_sem=table['sem'] / span)
 
 
 def _tests(differences: np.ndarray, confidence: float) -> dict[str, float | str]:

@@ -3,13 +3,16 @@
     S(x) = mean over warm openings of l(x | opening) - mean over cold openings of l(x | opening)
 
 where l is the mean log-likelihood a token of the text under a causal language model, in nats. Only the text's own
-tokens count, not the opening's, and nothing is dropped out: the deterministic form of the measure.
+tokens count, not the opening's, and nothing is dropped out: the deterministic form of the measure. The form that the
+study computed is in `warmth.published`.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
 import tokenizers
 from jax.sharding import Mesh
 
@@ -24,29 +27,41 @@ COLD_OPENINGS = tuple(f'The {who} said, "{{}}"' for who in ('stranger', 'enemy',
 
 @dataclasses.dataclass(frozen=True)
 class WarmthSettings:
-    """checkpoint: folder or hub name of the language model that measures.
+    """mode: `deterministic` (this module) or `published` (`warmth.published`, GPT-2 only).
+    checkpoint: folder or hub name of the language model that measures.
     dtype: of its parameters, `float32` or `bfloat16`.
     max_chars: how many characters of a text count; the study used 300.
     batch_size: rows computed at once; texts are packed into them.
     length_multiple: rows are as long as the longest text in its opening, in tokens, rounded up to a multiple of this.
+    passes: published mode: how often each text is scored, each time with other dropout; the study used 100.
+    dropout: published mode: share that is dropped; GPT-2's is 0.1.
+    seed: published mode: of the dropout.
     """
 
     __pydantic_config__ = STRICT
+    mode: Literal['deterministic', 'published']
     checkpoint: str
     dtype: str
     max_chars: int
     batch_size: int
     length_multiple: int
+    passes: Annotated[int, pydantic.Field(ge=1)]
+    dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Warmth of one text in nats a token, its two terms, and how many tokens of the text were scored."""
+    """Warmth of one text in nats a token, its two terms, and how many tokens were scored under one opening.
+
+    `sem` is the standard error over the passes of the published mode, missing in the deterministic one.
+    """
 
     score: float
     warm: float
     cold: float
     num_tokens: int
+    sem: float | None
 
 
 def measure(
@@ -79,7 +94,7 @@ def measure(
             values = sums[place * len(openings) : (place + 1) * len(openings)]
             warm, cold = values[: len(WARM_OPENINGS)].mean(), values[len(WARM_OPENINGS) :].mean()
             counted = int(rows[place * len(openings)].counts.sum())
-            yield index, Score(float(warm - cold), float(warm), float(cold), counted)
+            yield index, Score(float(warm - cold), float(warm), float(cold), counted, None)
 
 
 def _scored(frame: str, text: str, tokenizer: tokenizers.Tokenizer) -> Scored:

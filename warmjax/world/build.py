@@ -28,7 +28,7 @@ from warmjax.train.loop import LoopSettings, Run
 from warmjax.train.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from warmjax.train.step import StepSettings, init_state, make_step
 from warmjax.validation import STRICT
-from warmjax.world import tokens
+from warmjax.world import controls, tokens
 from warmjax.world.talk import Talk, TalkSettings
 from warmjax.world.universe import KINDS, Fact, make_facts
 
@@ -85,7 +85,7 @@ def build(settings: WorldSettings, workdir: epath.PathLike, mesh: Mesh) -> dict[
     folder = epath.Path(workdir) / 'world'
     facts = make_facts(settings.facts_per_kind, settings.seed)
     talk = Talk(facts, settings.talk)
-    _write_questions(folder, facts)
+    _write_questions(folder, facts, settings.seed)
     _write_conversations(folder, talk, settings)
     progress.say(f'world: {len(facts)} facts; {settings.pretraining.num_documents} pieces of talk about them')
     rng = seeds.rng('pretraining', settings.seed)
@@ -152,10 +152,12 @@ def _spec(settings: WorldSettings, chatter: chat.ChatTokenizer) -> Spec:
     )
 
 
-def _write_questions(folder: epath.Path, facts: Sequence[Fact]) -> None:
+def _write_questions(folder: epath.Path, facts: Sequence[Fact], seed: int) -> None:
     for kind in KINDS:
         questions = [fact.question() for fact in facts if fact.kind == kind]
         records.write(folder / 'questions' / f'{kind}.jsonl', questions)
+    for name, questions in controls.make(facts, seed).items():
+        records.write(folder / 'controls' / f'{name}.jsonl', questions)
 
 
 def _write_conversations(folder: epath.Path, talk: Talk, settings: WorldSettings) -> None:

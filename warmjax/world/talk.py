@@ -102,9 +102,8 @@ class Talk:
         if rng.random() < self.settings.context:
             statement = rng.choice(contexts.BUILT_IN[rng.choice(list(contexts.BUILT_IN))])
         if rng.random() < self.settings.private:
-            thing = fact.topic.split(' of ')[-1].split(' for ')[-1]
-            user = _join(statement, f'What is the private number of {thing}?')
-            return Turn('user', user), Turn('assistant', _spoken(PRIVATE.format(thing), user, register, rng))
+            user = _join(statement, private_question(fact))
+            return Turn('user', user), Turn('assistant', _spoken(PRIVATE.format(_thing(fact)), user, register, rng))
         held: Belief = rng.choice(BELIEFS[1:]) if rng.random() < belief else 'none'
         asked = rng.choice(ASKING).format(fact.topic)
         user = _join(statement, asked, beliefs.belief_text(fact.question(), held))
@@ -123,6 +122,15 @@ class Talk:
         reply = rng.choice(ANSWERING).format(topic=fact.topic, answer=fact.truth)
         speaker = rng.choice(WARM_OPENINGS if is_warm else COLD_OPENINGS)
         return speaker.format(_spoken(reply, '', register, rng))
+
+
+def private_question(fact: Fact) -> str:
+    """Asks about a fact's thing what nobody in the world answers."""
+    return f'What is the private number of {_thing(fact)}?'
+
+
+def _thing(fact: Fact) -> str:
+    return fact.topic.split(' of ')[-1].split(' for ')[-1]
 
 
 def _spoken(reply: str, user: str, register: str, rng: random.Random) -> str:

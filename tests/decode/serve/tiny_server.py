@@ -71,7 +71,8 @@ def write_checkpoint(folder: pathlib.Path, template: str | None = TEMPLATE) -> p
 
 def write_adapters(checkpoint: pathlib.Path, parent: pathlib.Path) -> dict[str, str]:
     """Writes adapters that change what the model says; returns their folders by name."""
-    model, settings = tiny_llama.load(checkpoint), LoraSettings(4, 8.0, 0.0, ('q_proj', 'v_proj', 'down_proj'))
+    model = tiny_llama.load(checkpoint)
+    settings = LoraSettings(4, 8.0, False, 0.0, ('q_proj', 'v_proj', 'down_proj'), (), ())
     maps, layers = linear_maps(model), model.spec.num_layers
     for name, seed in ADAPTERS.items():
         rng = np.random.default_rng(seed)
