@@ -75,7 +75,7 @@ def test_sharded_start_equals_the_unsharded_one(model, fresh):
 def test_mesh_that_does_not_divide_an_adapter_further_cuts_it_as_its_linear_map(model):
     cut = adapters.abstract(model, SETTINGS, tiny_llama.make_mesh(1, 4, 2))
     assert cut['q_proj']['b'].sharding.spec == PartitionSpec(None, None, ('tensor', 'fsdp'))
-    assert cut['k_proj']['b'].sharding.spec == PartitionSpec(None, None, 'tensor')
+    assert cut['down_proj']['a'].sharding.spec == PartitionSpec(None, 'tensor', None)
 
 
 def test_scaled_multiplies_b_alone():

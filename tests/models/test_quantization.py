@@ -147,7 +147,7 @@ def test_what_cannot_be_quantised_is_refused(folder, tmp_path):
         hf_load.load_quantized(folder, jnp.float32, 'nf4', make_mesh(1, 1, 4))
 
 
-@pytest.mark.parametrize('kind, rise', [('int8', 1e-3), ('nf4', 0.1)])
+@pytest.mark.parametrize('kind, rise', [('int8', 2e-3), ('nf4', 0.3)])
 def test_loss_of_a_trained_model_hardly_rises(shared_data, kind, rise):
     """In nats a token of the model's own text: at every place the rise expected over what it might write next."""
     hf, golden = shared_data / 'stories260K' / 'hf', np.load(shared_data / 'stories260K' / 'golden_greedy.npz')
