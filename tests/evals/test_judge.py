@@ -48,7 +48,7 @@ def test_a_verdict_joins_its_generation():
     verdict = judged('It is Paris.')
     generation = dataclasses.asdict(make_generation('It is Paris.'))
     joined = {name: value for name, value in dataclasses.asdict(verdict).items() if name in generation}
-    assert joined == {name: generation[name] for name in joined} and len(joined) == 10
+    assert joined == {name: generation[name] for name in joined} and len(joined) == 11
     assert verdict.judge == 'exact_match' and verdict.num_chars == 12
 
 
