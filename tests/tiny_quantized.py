@@ -11,8 +11,8 @@ from warmjax.models.decoder import Decoder
 from warmjax.models.layers import linears
 
 KINDS = ('int8', 'nf4')
-SIZES = {'vocab_size': 96, 'hidden_size': 128, 'head_dim': 32, 'num_key_value_heads': 4, 'intermediate_size': 192}
-"""Two blocks of nf4, so that a mesh can cut them, and three."""
+SIZES = {'vocab_size': 96, 'hidden_size': 128, 'head_dim': 32, 'num_key_value_heads': 4, 'intermediate_size': 256}
+"""Two blocks of nf4 and four, so that a mesh can cut them."""
 
 
 def save(folder: pathlib.Path) -> None:
