@@ -7,7 +7,7 @@ from warmjax.stats import clusters, sensitivity
 
 
 def pairs(treated, untreated, task='t'):
-    names = {'model': 'm', 'arm': 'warm', 'task': task}
+    names = {'model': 'm', 'arm': 'warm', 'task': task, 'form': 'plain'}
     rows = [
         names | {'question_id': i, 'treated': a, 'untreated': b} for i, (a, b) in enumerate(zip(treated, untreated))
     ]
