@@ -218,7 +218,9 @@ def _measure_warmth(setup: Experiment, workdir: Path, unit: str) -> dict[str, An
     tokenizer, special = chat.load_tokenizer(folder)
     log = runs.RowLog(workdir / 'warmth.jsonl')
     done = {records.parse(line, Warmth).key for line in log.lines}
-    generations = [g for g in records.read(workdir / 'generations.jsonl', Generation) if g.task == VALIDATION]
+    # In an order of their own: which texts share a row of the model decides the last digit of a score.
+    answers = sorted(records.read(workdir / 'generations.jsonl', Generation), key=lambda answer: answer.key)
+    generations = [answer for answer in answers if answer.task == VALIDATION]
     missing = [generation for generation in generations if generation.key not in done]
     bos = special.get('bos_token', '')
     measure = {'deterministic': sociot.measure, 'published': published.measure}[setup.warmth.mode]
