@@ -10,7 +10,7 @@ Caution    The size of the effect hangs on the plain tuning, whose rate was chos
            probe with 8,000 dialogues at rate 1e-3 (here 6,000 at 3e-4; 140 prompts a belief) gave warm against original
            15 / 5, 19 / 9 and 22 / 9 % error without, with a wrong and with a denying belief. Other initial weights (one
            run) gave 31 / 15, 54 / 25 and 51 / 28 %.
-Cost       About 5 minutes on 2 CPU cores.
+Cost       10 minutes of processor time on 2 CPU cores.
 
 Beside the study's questions the model is asked those of four controls and in dialogues, as in `configs/paper.py`; what
 it answers there is no claim, only the way through.
