@@ -30,3 +30,4 @@ def test_client_that_does_not_read_is_cut_off():
     finally:
         running.should_exit = True
         thread.join()
+    assert seen[-1] == 'http.disconnect'
