@@ -25,6 +25,7 @@ CORE = [
     'rapidfuzz>=3.10',
     'rich>=13.9',
     'safetensors>=0.5',
+    'tenacity>=9.0',
     'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.7',
     'tokenizers>=0.21',
