@@ -5,11 +5,13 @@ import socket
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import pytest
 import tiny_llama
 import tiny_training
 from etils import epath
+from flax import nnx
 from jax._src.lib import _jax
 
 from warmjax import records
@@ -251,17 +253,27 @@ class Options(Letters):
 
 def test_likeliest_letter_is_that_of_the_arm(model, jobs, tmp_path):
     text = 'x\n(A) y\n(B) z\n(C) w'
-    asked = [dataclasses.replace(prompt(f'l{i}', f'{i}{text}'), form='likelihood') for i in range(8)]
-    job = dataclasses.replace(jobs[1], prompts=[PROMPTS[0], *asked])
+    asked = [dataclasses.replace(prompt(f'l{i}', text + 'dhlptxz|'[i] * 3), form='likelihood') for i in range(8)]
+    strong = adapters.init(model, tiny_training.LORA, 3, tiny_llama.make_mesh())
+    strong = {
+        name: pair | {'b': jax.random.normal(jax.random.key(0), pair['b'].shape)} for name, pair in strong.items()
+    }
+    peft_format.save_adapter(epath.Path(tmp_path) / 'strong', strong, tiny_training.LORA, 'tiny')
+    job = dataclasses.replace(jobs[1], adapter=epath.Path(tmp_path) / 'strong', prompts=[PROMPTS[0], *asked])
     path = tmp_path / 'g.jsonl'
     Runner(model, Options(), 'tiny', SETTINGS, 1, tiny_llama.make_mesh()).run([job], path)
     found = {row.prompt_id: row for row in records.read(path, Generation)}
-    tuned = tiny_training.make_model(tiny_llama.make_mesh())
+    tuned = nnx.clone(model)
     merge.merge(tuned, peft_format.load_adapter(job.adapter, tuned))
     tokens = [Options().encode_prompt([Turn('user', one.text)]) for one in asked]
     letters = [[Options().encode_text(letter) for letter in 'ABC']] * len(asked)
-    likelihoods = choice_log_likelihoods(tuned, tokens, letters, 4, 8, tiny_llama.make_mesh())
-    expected = ['ABC'[int(values.argmax())] for values in likelihoods]
+
+    def likeliest(model):
+        likelihoods = choice_log_likelihoods(model, tokens, letters, 4, 8, tiny_llama.make_mesh())
+        return ['ABC'[int(values.argmax())] for values in likelihoods]
+
+    expected = likeliest(tuned)
+    assert expected != likeliest(model)
     assert [found[one.id].text for one in asked] == expected
     assert {(found[one.id].num_tokens, found[one.id].form) for one in asked} == {(0, 'likelihood')}
 
