@@ -101,6 +101,15 @@ def test_cut_keeps_what_fits(text, limit, shown):
     assert page.cut(text, limit) == shown
 
 
+def test_figures_of_one_column_shrink_to_a_phone_and_wider_ones_scroll(tmp_path):
+    study = simulate(num_questions=SMALL)
+    several = len(re.findall('class="scroll slim" role', build(tmp_path / 'several', study)))
+    study.verdicts = [verdict for verdict in study.verdicts if verdict.arm in ('original', 'warm')]
+    one = re.findall('class="scroll slim" role="img" aria-label="([^"]*)"', build(tmp_path / 'one', study))
+    assert {'Error of each arm against original', 'Effect by context and belief'} <= set(one)
+    assert 'Error by epoch' not in one and len(one) == several + 2
+
+
 def test_linked_files_exist(tmp_path):
     text = build(tmp_path, simulate(num_questions=SMALL))
     links = {value for name, value in Tags(text).attributes if name == 'href' and not value.startswith('#')}
@@ -118,6 +127,7 @@ def test_a_study_without_warmth_curves_and_texts_says_so(tmp_path):
     text = build(tmp_path, (verdicts, [], [], [], []))
     assert 'No data: tables/warmth_by_epoch.csv has no rows for it.' in text
     assert 'No data: tables/error_by_epoch.csv has no rows for it.' in text
+    assert text.index('Effect by context and belief') < text.index('No data: tables/warmth_by_epoch.csv')
     assert 'No data: this table is empty.' in text and 'No examples:' in text and 'No stage left a manifest' in text
 
 

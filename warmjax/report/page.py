@@ -48,6 +48,11 @@ class Figure:
     file: str
     svg: markupsafe.Markup
 
+    @property
+    def is_slim(self) -> bool:
+        """Whether it has one column of panels, so that it stays readable when it shrinks to a phone's width."""
+        return figures.width(self.svg) < figures.WIDTH
+
 
 def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """Writes the report of a workdir whose analyze stage is done, and returns the path of the page.
@@ -62,6 +67,7 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     runs.write_atomic(workdir / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
     runs.write_atomic(workdir / 'REPLICATION.md', replication.markdown(beside, settings.title))
     drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
+    drawn.sort(key=lambda figure: not figure.svg)  # what has no data comes last
     for figure in drawn:
         if figure.svg:
             runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
@@ -123,7 +129,8 @@ def _figures(estimates: Estimates, model: str) -> list[Figure]:
     found = {name: table[table['model'] == model] for name, table in estimates.tables.items() if 'model' in table}
     baseline, confidence = estimates.settings.baseline, f'{estimates.settings.confidence:.0%}'
     effects = found['effects'].dropna(subset='effect_pp')
-    arm_looks = figures.looks(arm for arm in estimates.tables['arms']['arm'] if arm != baseline)
+    measured = [*estimates.tables['arms']['arm'], *estimates.tables['warmth_by_epoch']['arm']]
+    arm_looks = figures.looks(arm for arm in measured if arm != baseline)
     plans = [
         (
             'Warmth by epoch',
@@ -191,7 +198,8 @@ def _beside_tables(beside: pd.DataFrame) -> list[tables.Table]:
     found = [tables.present('replication', 'Verdicts by item', beside, counts)]
     for item in replication.PRINTED:
         rows = beside[(beside['item'] == item) & (beside['result'] != 'no data')]
-        without = ('item', 'unit') if (rows['meaning'] != '').any() else ('item', 'unit', 'meaning')
+        # A column that says the same in every row is left out.
+        without = ('item', *(name for name in ('unit', 'meaning') if rows[name].nunique() < 2))
         if len(rows):
             found.append(tables.present('replication', replication.TITLES[item], beside, rows, without))
     return found
