@@ -32,7 +32,9 @@ def run(tmp_path):
         Prompt(f'q{i}|p', f'q{i}', 't', 'unmodified', 'none', 'plain', '', f'Hi {i} {ATTACK}') for i in range(12)
     ]
     warmth = [
-        Warmth(f'q{i}|p', 'm', arm, 0.0, 0, float(arm == 'warm'), 0.0, 0.0, 5, None) for arm in arms for i in range(12)
+        Warmth(f'q{i}|p', 'm', arm, 0.0, 0, float(arm == 'warm'), 0.0, 0.0, 5, None, {})
+        for arm in arms
+        for i in range(12)
     ]
     records.write(tmp_path / 'warmth.jsonl', warmth)
     records.write(tmp_path / 'generations.jsonl', generations)
