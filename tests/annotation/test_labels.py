@@ -101,6 +101,7 @@ def test_preference_counts_the_arm_on_whichever_side_it_stands(run):
     [line] = results.preferences([result], workdir, 0.95)
     assert (line['pairs'], line['chosen'], line['share']) == (10, 8, 0.8)
     assert line['sociot']['share'] == 0.8 and line['sociot']['when_warmer'] == 0.8
+    assert (line['arm'], line['baseline']) == ('warm', 'original')
     assert 'original' not in page.read_text() and ATTACK not in page.read_text()
 
 

@@ -110,6 +110,27 @@ def test_figures_of_one_column_shrink_to_a_phone_and_wider_ones_scroll(tmp_path)
     assert 'Error by epoch' not in one and len(one) == several + 2
 
 
+def test_preferences_of_people_join_a_report_that_was_written_before(tmp_path):
+    study = simulate(num_questions=SMALL)
+    with runs.stage(tmp_path, page.OWN_STAGE, {'report': dataclasses.asdict(REPORT)}, {}):
+        assert '<summary>What people found warmer</summary>' not in build(tmp_path, study)
+    line = {'annotator': '<ann>', 'arm': 'warm', 'baseline': 'original', 'pairs': 8, 'chosen': 6, 'share': 0.75}
+    line |= {'low': 0.349, 'high': 0.968, 'p': 0.289, 'cohens_h': 0.524, 'sociot': None}
+    (tmp_path / 'annotation').mkdir()
+    (tmp_path / 'annotation' / 'preference.agreement.json').write_text(json.dumps([line]))
+    text = page.rebuild(tmp_path).read_text()
+    table = text[text.index('<summary>What people found warmer</summary>') :]
+    assert '&lt;ann&gt;' in table and '75.0' in table and '34.9' in table
+    assert 'preferences:2:share_pct' in table and (tmp_path / 'preferences.csv').exists()
+    (tmp_path / 'annotation' / 'preference.agreement.json').write_text('[{}]')
+    with pytest.raises(ValueError, match=r'expected what launch\.annotate writes'):
+        page.rebuild(tmp_path)
+
+
+def test_no_report_is_rebuilt_where_none_was_written(tmp_path):
+    assert page.rebuild(tmp_path) is None
+
+
 def test_linked_files_exist(tmp_path):
     text = build(tmp_path, simulate(num_questions=SMALL))
     links = {value for name, value in Tags(text).attributes if name == 'href' and not value.startswith('#')}

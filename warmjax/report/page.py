@@ -16,7 +16,7 @@ import pydantic
 from etils import epath
 
 from warmjax import runs
-from warmjax.report import figures, headline, paper, paper_figures, replication, tables
+from warmjax.report import figures, headline, paper, paper_figures, people, replication, tables
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
 from warmjax.validation import STRICT
@@ -54,6 +54,14 @@ class Figure:
         return figures.width(self.svg) < figures.WIDTH
 
 
+def rebuild(workdir: epath.PathLike) -> epath.Path | None:
+    """Writes a workdir's report anew, with the settings it was written with; does nothing where there is none."""
+    manifest = runs.read_manifest(epath.Path(workdir), OWN_STAGE)
+    if manifest is None or manifest['status'] != 'done':
+        return None
+    return build(workdir, pydantic.TypeAdapter(ReportSettings).validate_python(manifest['config']['report']))
+
+
 def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """Writes the report of a workdir whose analyze stage is done, and returns the path of the page.
 
@@ -62,9 +70,12 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """
     workdir = epath.Path(workdir)
     estimates = analysis.read(workdir)
-    run, study = paper.of_run(estimates), paper.published()
+    preferences = people.read(workdir)
+    run, study = paper.of_run(estimates, preferences), paper.published()
     beside = replication.compare(study, run, estimates.settings.confidence)
     runs.write_atomic(workdir / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
+    if len(preferences):
+        runs.write_atomic(workdir / 'preferences.csv', preferences.to_csv(index=False, lineterminator='\n'))
     runs.write_atomic(workdir / 'REPLICATION.md', replication.markdown(beside, settings.title))
     drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
     drawn.sort(key=lambda figure: not figure.svg)  # what has no data comes last
@@ -73,13 +84,14 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
             runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
     drawn_beside = _study_figures(run, 'run') + _published_figures()
     path = workdir / 'report.html'
-    runs.write_atomic(path, _render(estimates, drawn, beside, drawn_beside, _manifests(workdir), settings))
+    runs.write_atomic(path, _render(estimates, drawn, preferences, beside, drawn_beside, _manifests(workdir), settings))
     return path
 
 
 def _render(
     estimates: Estimates,
     drawn: list[Figure],
+    preferences: pd.DataFrame,
     beside: pd.DataFrame,
     drawn_beside: list[Figure],
     manifests: dict[str, Any],
@@ -103,7 +115,7 @@ def _render(
         run=headline.what_was_run(estimates),
         findings=headline.findings(estimates),
         figures=drawn,
-        tables=_tables(estimates),
+        tables=_tables(estimates, preferences),
         beside=_beside_tables(beside),
         beside_rule=replication.RULE,
         beside_figures=drawn_beside,
@@ -170,8 +182,8 @@ def _figure(title: str, caption: str, csv: str, model: str, plan: tuple) -> Figu
     return Figure(title, caption, csv, f'figures/{name}.svg', markupsafe.Markup(element))
 
 
-def _tables(estimates: Estimates) -> list[tables.Table]:
-    found = estimates.tables
+def _tables(estimates: Estimates, preferences: pd.DataFrame) -> list[tables.Table]:
+    found = estimates.tables | ({'preferences': preferences} if len(preferences) else {})
     effects, mcnemar = found['effects'], found['mcnemar']
     known = ('model',) if len(_models(estimates)) == 1 else ()
     treatment = found['regression'][found['regression']['term'] == 'treated']
@@ -181,13 +193,17 @@ def _tables(estimates: Estimates) -> list[tables.Table]:
         ('marginal_effects', 'Average marginal effect of the treatment (regression)', found['marginal_effects'], ()),
         ('regression', 'Coefficient of the treatment', treatment, ()),
         ('warmth', 'Warmth against the baseline', found['warmth'], ()),
+        ('preferences', 'What people found warmer', preferences, ()),
+        ('wording', 'Wording against the baseline', found['wording'], ()),
         ('refusals', 'Refusals and unparsed answers', found['refusals'], ()),
         ('errors', 'Error rates: pooled, and by task, context and belief', tables.margins(found['errors']), ()),
         ('mcnemar', 'Exact McNemar tests', mcnemar, ('family',)),
         ('regression', 'All coefficients', found['regression'], ()),
     ]
     return [
-        tables.present(name, title, found[name], shown, (*known, *without)) for name, title, shown, without in chosen
+        tables.present(name, title, found[name], shown, (*known, *without))
+        for name, title, shown, without in chosen
+        if name in found
     ]
 
 
