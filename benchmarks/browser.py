@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -68,9 +69,12 @@ class _Browser:
         # The browser reads at file descriptor 3 and writes at 4.
         shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ['sh', '-c', shell, 'sh', find(), *FLAGS, f'--user-data-dir={profile}']
-        process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL, start_new_session=True
+        )
         self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
+        # Asked to end, it can take minutes; its helpers are in its process group.
+        self._stack.callback(os.killpg, process.pid, signal.SIGKILL)
         for descriptor in (theirs_in, theirs_out):
             os.close(descriptor)
         self._writer = self._stack.enter_context(os.fdopen(ours_out, 'wb', buffering=0))
