@@ -30,9 +30,9 @@ def main(adapters: str, path: str, samples: str, times: str, share: str, seed: s
     killed, startup = 0, 0.0
     for i in range(int(times)):
         child, begun = start(adapters, path, int(samples)), time.monotonic()
-        grown = int(moments.random() * int(share))
         if i % 2 == 0:
-            killed += kill(child, lambda size=size_of(path) + grown: size_of(path) > size, moments.random() * 0.005)
+            enough = size_of(path) + int(moments.random() * int(share))
+            killed += kill(child, lambda enough=enough: size_of(path) > enough, moments.random() * 0.005)
             startup = time.monotonic() - begun
         else:
             killed += kill(child, lambda: True, moments.random() * startup)
