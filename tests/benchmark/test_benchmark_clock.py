@@ -40,7 +40,7 @@ def test_short_calls_are_repeated_within_a_round():
 
 def test_peak_sees_what_was_held_and_let_go():
     peak = clock.Peak(jax.devices('cpu')[:1])
-    peak.begin()
+    peak.begin(0)
     held = np.ones(2**25)
     del held
     if peak.read() is None:
@@ -52,10 +52,19 @@ def test_peak_forgets_what_was_before_it_begins():
     peak = clock.Peak(jax.devices('cpu')[:1])
     held = np.ones(2**25)
     del held
-    peak.begin()
+    peak.begin(0)
     if peak.read() is None:
         pytest.skip('this system does not tell a process its peak of memory')
     assert peak.read() < 2**27
+
+
+def test_what_was_held_when_it_begins_is_counted():
+    peak = clock.Peak(jax.devices('cpu')[:1])
+    held = np.ones(2**25)
+    peak.begin(held.nbytes)
+    if peak.read() is None:
+        pytest.skip('this system does not tell a process its peak of memory')
+    assert 2**28 <= peak.read() < 2**28 * 1.2
 
 
 class Chip:

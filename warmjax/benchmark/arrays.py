@@ -32,7 +32,7 @@ def fill_state(shapes: nnx.State) -> nnx.State:
 def fill_adapters(pairs: Any) -> Any:
     """Returns adapters with random entries in both halves, small enough to change little."""
     leaves, treedef = jax.tree.flatten(pairs)
-    return treedef.unflatten(_draw(functools.partial(_normal, 0.02, x), x, seed) for seed, x in enumerate(leaves))
+    return treedef.unflatten(_draw(_normal, x, seed, 0.02) for seed, x in enumerate(leaves))
 
 
 def put(value: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -52,30 +52,38 @@ def zeros(like: Any) -> Any:
 
 def _weight(name: str, like: jax.ShapeDtypeStruct, seed: int) -> jax.Array:
     if jnp.issubdtype(like.dtype, jnp.integer):  # codes of a quantised kernel
-        return _draw(functools.partial(_bits, like), like, seed)
+        return _draw(_bits, like, seed)
     if name in ('weight', 'bias', 'scale'):
         # A norm's weights are 1; with int8 codes of about 64 and nf4's of about 1, kernels shrink as those drawn below.
         value = {'weight': 1.0, 'bias': 0.0, 'scale': 1e-4 if like.dtype == jnp.float32 else 0.01}[name]
-        return jax.jit(lambda: jnp.full(like.shape, value, like.dtype), out_shardings=like.sharding)()
-    return _draw(functools.partial(_normal, like.shape[-1] ** -0.5, like), like, seed)
+        return _draw(_constant, like, seed, value)
+    return _draw(_normal, like, seed, like.shape[-1] ** -0.5)
 
 
-def _bits(like: jax.ShapeDtypeStruct, key: Array, shape: tuple[int, ...]) -> Array:
-    return jax.lax.bitcast_convert_type(jax.random.bits(key, shape, jnp.uint8), like.dtype)
+def _bits(key: Array, shape: tuple[int, ...], dtype: Any, _: float) -> Array:
+    return jax.lax.bitcast_convert_type(jax.random.bits(key, shape, jnp.uint8), dtype)
 
 
-def _normal(stddev: float, like: jax.ShapeDtypeStruct, key: Array, shape: tuple[int, ...]) -> Array:
-    return (stddev * jax.random.normal(key, shape)).astype(like.dtype)
+def _normal(key: Array, shape: tuple[int, ...], dtype: Any, stddev: float) -> Array:
+    return (stddev * jax.random.normal(key, shape)).astype(dtype)
 
 
-def _draw(entries: Callable[[Array, tuple[int, ...]], Array], like: jax.ShapeDtypeStruct, seed: int) -> jax.Array:
-    """Draws an array, slice by slice where it has more than two axes."""
+def _constant(_: Array, shape: tuple[int, ...], dtype: Any, value: float) -> Array:
+    return jnp.full(shape, value, dtype)
 
-    @functools.partial(jax.jit, out_shardings=like.sharding)
-    def whole() -> Array:
+
+def _draw(entries: Callable[..., Array], like: jax.ShapeDtypeStruct, seed: int, size: float = 0.0) -> jax.Array:
+    return _drawer(entries, like.shape, like.dtype, like.sharding)(seed, size)
+
+
+@functools.lru_cache
+def _drawer(entries: Callable[..., Array], shape: tuple[int, ...], dtype: Any, layout: Any) -> Callable[..., jax.Array]:
+    """Compiles what draws arrays of a shape, slice by slice where it has more than two axes."""
+
+    def whole(seed: Array, size: Array) -> Array:
         key = jax.random.key(seed)
-        if len(like.shape) < 3:
-            return entries(key, like.shape)
-        return jax.lax.map(lambda key: entries(key, like.shape[1:]), jax.random.split(key, like.shape[0]))
+        if len(shape) < 3:
+            return entries(key, shape, dtype, size)
+        return jax.lax.map(lambda key: entries(key, shape[1:], dtype, size), jax.random.split(key, shape[0]))
 
-    return whole()
+    return jax.jit(whole, out_shardings=layout)

@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+STATUS = '/proc/self/status'
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
@@ -61,28 +63,31 @@ class Peak:
     """The most memory that a device held since `begin`, above what was held when this was made.
 
     An accelerator's counter of its peak never falls, so a case that needs less than an earlier one of the same process
-    has no number of its own. On CPU it is the process's resident memory.
+    has no number of its own. On CPU it is by how much the process's resident memory grew, and the arrays that it held
+    before: their making is not measured, as what the compiler leaves behind would be counted too.
     """
 
     def __init__(self, devices: Sequence[jax.Device]):
         gc.collect()
         self._devices = devices
         self._is_host = devices[0].platform == 'cpu'
-        self._before = _resident('VmRSS') if self._is_host else self._read('bytes_in_use')
-        self._peak_before = 0 if self._is_host else self._read('peak_bytes_in_use')
+        self._before = None if self._is_host else self._read('bytes_in_use')
+        self._peak_before = None if self._is_host else self._read('peak_bytes_in_use')
 
-    def begin(self) -> None:
-        """Forgets what was needed so far, where that can be."""
-        if self._is_host:
+    def begin(self, held: int) -> None:
+        """Forgets what was needed so far, where that can be; arrays of `held` bytes are there by now."""
+        resident = _resident() if self._is_host else None
+        if resident is not None:
             try:
                 pathlib.Path('/proc/self/clear_refs').write_text('5')  # lets the peak begin anew
+                self._before = resident - held
             except OSError:
                 self._before = None
 
     def read(self) -> int | None:
         """Returns bytes, or None where they are not known."""
         if self._is_host:
-            peak = _resident('VmHWM')
+            peak = _field(STATUS, 'VmHWM')
             return None if peak is None or self._before is None else max(peak - self._before, 0)
         peak = self._read('peak_bytes_in_use')
         return peak - (self._before or 0) if peak and peak > (self._peak_before or 0) else None
@@ -100,11 +105,11 @@ def free_memory(device: jax.Device) -> int | None:
     return stats['bytes_limit'] - stats['bytes_in_use'] if 'bytes_limit' in stats else None
 
 
-def _resident(field: str) -> int | None:
-    """Returns a size of this process after freed memory went back to the system."""
-    if field == 'VmRSS' and pathlib.Path('/proc/self/status').exists():
+def _resident() -> int | None:
+    """Returns this process's memory after what it has freed went back to the system."""
+    if pathlib.Path(STATUS).exists():
         ctypes.CDLL(None).malloc_trim(0)
-    return _field('/proc/self/status', field)
+    return _field(STATUS, 'VmRSS')
 
 
 def _field(path: str, field: str) -> int | None:
