@@ -59,7 +59,7 @@ def rebuild(workdir: epath.PathLike) -> epath.Path | None:
     manifest = runs.read_manifest(epath.Path(workdir), OWN_STAGE)
     if manifest is None or manifest['status'] != 'done':
         return None
-    return build(workdir, pydantic.TypeAdapter(ReportSettings).validate_python(manifest['config']['report']))
+    return build(workdir, pydantic.TypeAdapter(ReportSettings).validate_json(json.dumps(manifest['config']['report'])))
 
 
 def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
