@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -7,17 +8,20 @@ import tiny_engine
 import tiny_training
 from tiny_engine import SMALL, STOP
 
+from warmjax import sharding
 from warmjax.decode import abstract
 from warmjax.decode.abstract import Scoring
 from warmjax.lora import adapters
 from warmjax.models import decoder
+from warmjax.plan import topology
+from warmjax.sharding import MeshSettings
 
 SETTINGS = dataclasses.replace(SMALL, buckets=(8,), cache_lengths=(20,))
 
 
-def make_programs(mesh, settings) -> dict[str, abstract.Program]:
+def make_programs(mesh, settings, dtype=jnp.float32) -> dict[str, abstract.Program]:
     return abstract.abstract_programs(
-        tiny_training.SPEC, jnp.float32, settings, tiny_training.LORA, 2, len(STOP), Scoring(8, 32), mesh
+        tiny_training.SPEC, dtype, settings, tiny_training.LORA, 2, len(STOP), Scoring(8, 32), mesh
     )
 
 
@@ -56,6 +60,19 @@ def test_programs_are_lowered_with_what_an_engine_calls_them_with(sizes, dtype, 
             assert None in (layout, expected_layout) or layout.is_equivalent_to(expected_layout, len(shape)), name
     for name, program in programs.items():
         assert program.lower().compile().memory_analysis().argument_size_in_bytes > 1000, name
+
+
+@pytest.mark.skipif(not topology.is_available(), reason="libtpu is not installed: pip install 'warmjax[tpu]'")
+@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
+def test_programs_compile_for_tpus_and_decoding_writes_its_slots_in_place(dtype):
+    mesh = sharding.make_mesh(MeshSettings(1, 4, 2), topology.devices('v5e:2x4'))
+    settings = dataclasses.replace(SETTINGS, cache_dtype=dtype)
+    programs = make_programs(mesh, settings, jnp.bfloat16)
+    names = ['decode 20'] if dtype == 'bfloat16' else list(programs)
+    compiled = {name: programs[name].lower().compile() for name in names}
+    slots = programs['decode 20'].args[2]
+    size = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(slots))
+    assert compiled['decode 20'].memory_analysis().alias_size_in_bytes >= size > 1000
 
 
 def described(args: tuple) -> tuple[str, list]:
