@@ -34,7 +34,7 @@ def test_help_says_what_is_measured():
     'arguments, message',
     [
         (['--what=train,speed'], '--what: expected some of matmul,hbm,train,prefill,decode,score,load, got speed'),
-        (['--what=train'], 'expected --config, got none; for instance --config=configs/benchmark.py:small'),
+        (['--what=train'], 'expected --config or --report, got neither; for instance --config=configs/benchmark'),
         (['train'], "expected flags only, got ['train']"),
     ],
 )
@@ -84,3 +84,15 @@ def test_planned_memory_is_what_a_step_holds(tmp_path):
         pytest.skip('this system does not tell a process its peak of memory')
     assert line['planned_bytes_a_device'] > 3e8
     assert line['peak_bytes_a_device'] == pytest.approx(line['planned_bytes_a_device'], rel=0.15)
+
+
+def test_report_writes_tables_and_plot_and_the_same_again(tmp_path):
+    files = {name: tmp_path / name for name in ('results.jsonl', 'README.md', 'roofline.svg')}
+    files['README.md'].write_text((ROOT / 'README.md').read_text())
+    files['results.jsonl'].write_text((ROOT / 'benchmarks' / 'results.jsonl').read_text())
+    flags = [f'--{flag}={path}' for flag, path in zip(('results', 'readme', 'plot'), files.values(), strict=True)]
+    assert command('--report', *flags)[0] == 0
+    first = [path.read_bytes() for path in files.values()]
+    assert b'<svg' in first[2]
+    assert command('--report', *flags)[0] == 0
+    assert [path.read_bytes() for path in files.values()] == first
