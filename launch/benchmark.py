@@ -93,14 +93,17 @@ def _measure(whats: list[str]) -> int:
 def _report() -> None:
     """Writes the README's tables and the plot."""
     from benchmarks import results
-    from warmjax import runs
+    from warmjax import progress, runs
     from warmjax.benchmark import report, roofline
 
     given = flags.FLAGS
     lines, plans = (results.read(pathlib.Path(path)) for path in (given.results, given.plans))
     readme = pathlib.Path(given.readme)
     text = report.insert(readme.read_text(), report.markdown(lines, plans), given.readme)
-    runs.write_atomic(given.plot, roofline.svg(report.newest(lines)))
+    try:
+        runs.write_atomic(given.plot, roofline.svg(report.newest(lines)))
+    except ValueError as problem:
+        progress.say(f'no plot: {problem}')
     runs.write_atomic(readme, text)
 
 
