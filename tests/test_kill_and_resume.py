@@ -53,6 +53,13 @@ def test_finished_run_is_left_as_it_is(uninterrupted):
     assert {p for p in after if after[p] != before.get(p)} <= {uninterrupted / '.lock'}
 
 
+def test_manifest_says_that_texts_are_independent_of_their_batch(uninterrupted):
+    """Float32 on CPU with one cache length; `tests/decode/test_engine.py` has the settings that promise nothing."""
+    manifest = json.loads((uninterrupted / 'manifests' / 'generate.json').read_text())
+    assert manifest['config']['generation']['engine']['cache_lengths'] == [144]
+    assert manifest['counts']['texts_independent_of_batch'] is True
+
+
 def test_another_config_in_the_same_workdir_is_refused_with_the_difference(uninterrupted):
     process = start(uninterrupted, '--config.data.draw.seed=1')
     message = process.communicate()[1]
