@@ -3,15 +3,17 @@
     python -m benchmarks.generate --rounds=5
 
 The model is a random Llama of 33.6M parameters (hidden 512, 8 layers, 8 heads, 4 key-value heads, feed-forward 1,536,
-vocabulary 8,192), the same weights in float32 on both sides. Four cases, a line each in benchmarks/results.jsonl:
+vocabulary 8,192), the same weights on both sides, in float32 or rounded to bfloat16. Four cases, a line each in
+benchmarks/results.jsonl:
 
     batch     16 prompts of 64 tokens, 128 new ones each, nobody stops: greedy and sampled at 0.8, against transformers
               in float32 and bfloat16 with a growing and a fixed cache; greedy tokens in float32 must be equal
     mixed     512 prompts of 16 to 128 tokens that end after 8 to 128 new ones on 32 slots, against transformers in
               batches of 32 that last as long as their longest text; and how many of the slots' steps were used
-    arms      8 prompts of 32 tokens asked of each of 6 adapters (rank 8, all linear maps), in one pass on 12 slots and
+    arms      4 prompts of 32 tokens asked of each of 6 adapters (rank 8, all linear maps), in one pass on 12 slots and
               in a pass for each on 2: as many texts of an arm under way, the base's weights read once instead of six
-              times. The model is wider (hidden 2,048, 4 layers, feed-forward 5,632: 222M), so that the base dominates
+              times. The model is wider (hidden 2,048, 4 layers, feed-forward 5,632: 222M, in bfloat16), so that the
+              base dominates
     prefix    64 prompts of 128 tokens of which the first 100 are the same, computed once or for each; 16 new ones
 
 A text of `mixed` ends where its budget says, in both ways alike, since a random model's stop ids come at random.
@@ -121,13 +123,13 @@ def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """16 equal prompts, nobody stops."""
     models = write_model(folder, **SMALL)
     prompts = np.random.default_rng(0).integers(1, VOCABULARY, (16, 64))
-    ours = make_engine(
-        folder, {}, slots=16, prefill_batch=16, buckets=(64,), cache_lengths=(96, 128, 160, 192), steps=32
-    )
+    sizes = {'slots': 16, 'prefill_batch': 16, 'buckets': (64,), 'cache_lengths': (96, 128, 160, 192), 'steps': 32}
+    ours = {dtype: make_engine(folder, {}, dtype, **sizes) for dtype in models}
     fixed = {'cache_implementation': 'static'}
     ways = {
-        'warmjax float32 greedy': lambda: count(answer(ours, requests(prompts, 0.0))),
-        'warmjax float32 sampled': lambda: count(answer(ours, requests(prompts, 0.8))),
+        f'warmjax {dtype} {how}': lambda engine=engine, t=temperature: count(answer(engine, requests(prompts, t)))
+        for dtype, engine in ours.items()
+        for how, temperature in (('greedy', 0.0), ('sampled', 0.8))
     } | {
         f'transformers {dtype} greedy, {name} cache': transformers_way(models[dtype], prompts, **cache)
         for dtype in models
@@ -136,7 +138,7 @@ def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     ways['transformers float32 sampled, growing cache'] = transformers_way(models['float32'], prompts, temperature=0.8)
 
     def facts() -> dict:
-        mine = answer(ours, requests(prompts, 0.0))
+        mine = answer(ours['float32'], requests(prompts, 0.0))
         theirs = generate(models['float32'], prompts, NEW)[:, prompts.shape[1] :]
         equal = np.mean([mine[str(i)] == row.tolist() for i, row in enumerate(theirs)])
         return {'share_of_greedy_texts_equal': float(equal)}
@@ -153,7 +155,7 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
     buckets = (32, 48, 64, 80, 96, 112, 128)
     sizes = {'slots': 32, 'prefill_batch': 8, 'buckets': buckets, 'cache_lengths': (192, 256), 'steps': 16}
     sizes['refill'] = flags.FLAGS.refill
-    first, ours = make_engine(folder, {}, **sizes), make_engine(folder, {}, **sizes)
+    first, ours = ({dtype: make_engine(folder, {}, dtype, **sizes) for dtype in models} for _ in range(2))
     asked = requests(prompts, 0.8, budgets)
 
     def theirs(number: int) -> int:
@@ -165,22 +167,31 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
             generate(models['float32'], padded, int(budgets[i : i + 32].max()), mask, temperature=0.8)
         return int(budgets[:number].sum())
 
-    names = 'warmjax 32 slots', 'transformers batches of 32'
-    ways = dict(zip(names, (lambda: count(answer(ours, asked)), lambda: theirs(len(prompts)))))
+    def both(engines: Mapping, asked: list, number: int) -> dict[str, Callable[[], int]]:
+        ways = {
+            f'warmjax {dtype}, 32 slots': lambda engine=engine: count(answer(engine, asked))
+            for dtype, engine in engines.items()
+        }
+        return ways | {'transformers float32, batches of 32': lambda: theirs(number)}
+
+    ways = both(ours, asked, len(prompts))
     # Every bucket and cache length comes up in the first 96 prompts.
-    warm = dict(zip(names, (lambda: count(answer(first, asked[:96])), lambda: theirs(32))))
-    what = f'generate 8 to {NEW} tokens after {len(prompts)} prompts of 16 to 128 with a 33.6M Llama in float32 on CPU'
-    return what, ways, lambda: {'tokens': int(budgets.sum())} | dict(zip(OCCUPANCY, ours.occupancy)), warm
+    warm = both(first, asked[:96], 32)
+    what = f'generate 8 to {NEW} tokens after {len(prompts)} prompts of 16 to 128 with a 33.6M Llama on CPU'
+    return what, ways, lambda: {'tokens': int(budgets.sum())} | dict(zip(OCCUPANCY, ours['float32'].occupancy)), warm
 
 
 def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """Six adapters at once, and one after the other."""
     write_model(folder, width=2048, mlp_dim=5632, num_layers=4)
-    prompts = np.random.default_rng(0).integers(1, VOCABULARY, (8, 32))
+    prompts = np.random.default_rng(0).integers(1, VOCABULARY, (4, 32))
     sizes = {'buckets': (32,), 'cache_lengths': (64,), 'steps': 32}
     adapters = make_adapters(folder, 6)
-    together = make_engine(folder, adapters, slots=12, prefill_batch=12, **sizes)
-    apart = {name: make_engine(folder, {name: adapters[name]}, slots=2, prefill_batch=2, **sizes) for name in adapters}
+    together = make_engine(folder, adapters, 'bfloat16', slots=12, prefill_batch=12, **sizes)
+    apart = {
+        name: make_engine(folder, {name: adapters[name]}, 'bfloat16', slots=2, prefill_batch=2, **sizes)
+        for name in adapters
+    }
     of_arm = {name: requests(prompts, 0.0, [32] * len(prompts), name) for name in adapters}
     every = [request for asked in of_arm.values() for request in asked]
     ways = {
@@ -194,7 +205,7 @@ def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
         return {'share_of_texts_equal': float(np.mean([one[id] == six[id] for id in six]))}
 
     return (
-        'generate 32 tokens after 8 prompts of 32 for each of 6 adapters with a 222M Llama in float32 on CPU',
+        'generate 32 tokens after 4 prompts of 32 for each of 6 adapters with a 222M Llama in bfloat16 on CPU',
         ways,
         facts,
     )
@@ -207,7 +218,9 @@ def prefix(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     prompts[:, :100] = prompts[0, :100]
     asked = requests(prompts, 0.0, [16] * len(prompts))
     sharing = [dataclasses.replace(request, prefix=100) for request in asked]
-    ours = make_engine(folder, {}, slots=16, prefill_batch=16, buckets=(32, 128), cache_lengths=(192,), steps=16)
+    ours = make_engine(
+        folder, {}, 'float32', slots=16, prefill_batch=16, buckets=(32, 128), cache_lengths=(192,), steps=16
+    )
     ways = {
         'warmjax beginning shared': lambda: count(answer(ours, sharing)),
         'warmjax whole prompts': lambda: count(answer(ours, asked)),
@@ -221,8 +234,8 @@ def prefix(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     return what, ways, facts
 
 
-def make_engine(folder: str, adapters: Mapping, **sizes):
-    """Loads the model in float32 and makes an engine without stop ids."""
+def make_engine(folder: str, adapters: Mapping, dtype: str, **sizes):
+    """Loads the model and makes an engine without stop ids."""
     import jax.numpy as jnp
 
     from warmjax import sharding
@@ -231,7 +244,7 @@ def make_engine(folder: str, adapters: Mapping, **sizes):
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
     settings = EngineSettings(**{'refill': 1} | sizes, cache_dtype='float32', prefixes=1, logprobs=None)
-    return Engine(hf_load.load(folder, jnp.float32, mesh), settings, (), adapters, mesh)
+    return Engine(hf_load.load(folder, jnp.dtype(dtype), mesh), settings, (), adapters, mesh)
 
 
 def make_adapters(folder: str, number: int) -> dict:

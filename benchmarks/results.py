@@ -13,17 +13,20 @@ from typing import Any
 FILE = pathlib.Path(__file__).parent / 'results.jsonl'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
 """Whose versions matter to any measurement of this package's own programs."""
+VARIABLES = ('GLIBC_TUNABLES', 'XLA_FLAGS')
+"""Those of the environment's that change what is measured, and belong to the command."""
 
 
 def about(packages: Sequence[str]) -> dict[str, Any]:
     """Returns the machine, how busy it is, the packages' versions and the command, as fields of a result; called before
     measuring, since a benchmark keeps the machine busy itself."""
     versions = {name: importlib.metadata.version(name) for name in packages}
+    variables = [f'{name}={os.environ[name]}' for name in VARIABLES if name in os.environ]
     return {
         'machine': f'{os.cpu_count()} x {_cpu_name()}',
         'load_average_before': round(os.getloadavg()[0], 2),
         'versions': {'python': platform.python_version()} | versions,
-        'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
+        'command': shlex.join([*variables, 'python', '-m', _module(), *sys.argv[1:]]),
     }
 
 

@@ -53,6 +53,12 @@ class MeshSettings:
     tensor: int
 
 
+def platform() -> str:
+    """Names the platform of the mesh in force, or of the process where there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
 def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Builds the mesh over all devices, or over those given.
 
