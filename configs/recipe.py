@@ -170,6 +170,7 @@ def base() -> ConfigDict:
                 'max_chars': 300,
                 'batch_size': 64,
                 'length_multiple': 64,
+                'contrasts': ('humt', 'status', 'gender', 'social_distance'),  # beside warmth; () computes none
                 'passes': 100,  # this and what follows: published mode only
                 'dropout': 0.1,
                 'seed': 0,
