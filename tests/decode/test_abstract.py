@@ -15,9 +15,10 @@ from warmjax.models import decoder
 SETTINGS = dataclasses.replace(SMALL, buckets=(8,), cache_lengths=(20,))
 
 
-def make_programs(mesh, settings) -> dict[str, abstract.Program]:
+def make_programs(mesh, settings, unroll) -> dict[str, abstract.Program]:
+    spec, lora = tiny_training.SPEC, tiny_training.LORA
     return abstract.abstract_programs(
-        tiny_training.SPEC, jnp.float32, settings, tiny_training.LORA, 2, len(STOP), Scoring(8, 32), mesh
+        spec, jnp.float32, 'none', settings, lora, 2, len(STOP), Scoring(8, 32), mesh, unroll
     )
 
 
@@ -46,7 +47,7 @@ def test_programs_are_lowered_with_what_an_engine_calls_them_with(sizes, dtype, 
         prefill=noted('prefill 8', engine.programs.prefill), decode=noted('decode 20', engine.programs.decode)
     )
     tiny_engine.texts(engine, tiny_engine.make_requests(3))
-    programs = make_programs(mesh, settings)
+    programs = make_programs(mesh, settings, unroll)
     assert list(programs) == ['prefill 8', 'decode 20', 'score 32']
     for name, (structure, leaves) in called.items():
         expected_structure, expected = described(programs[name].args)
@@ -67,4 +68,4 @@ def described(args: tuple) -> tuple[str, list]:
 
 def test_mesh_that_does_not_divide_the_slots_is_refused():
     with pytest.raises(ValueError, match=r"expected axis 'batch' of size 3 to be cut into 8"):
-        make_programs(tiny_training.make_mesh(8, 1, 1), dataclasses.replace(SETTINGS, prefill_batch=3))
+        make_programs(tiny_training.make_mesh(8, 1, 1), dataclasses.replace(SETTINGS, prefill_batch=3), True)

@@ -13,6 +13,7 @@ NO_STAGES = (
     'annotate',
     'calibrate_judge',
     'export',
+    'plan',
     'power',
     'review',
     'serve',
