@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,18 @@ def kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f'{field}:'))
 
 
+def settled() -> int:
+    """Returns the resident memory once what the step before took has been given back, which happens after its end."""
+    before = kib('VmRSS')
+    for _ in range(100):
+        time.sleep(0.3)
+        now = kib('VmRSS')
+        if now == before:
+            break
+        before = now
+    return before
+
+
 def main() -> None:
     train = dataclasses.replace(TRAIN, remat=sys.argv[1])
     mesh = sharding.make_mesh(MeshSettings(1, 1, 1), jax.devices()[:1])
@@ -50,7 +63,7 @@ def main() -> None:
     batch = {name: jnp.ones(x.shape, x.dtype) for name, x in made.given['batch'].items()}
     state, metrics = step(state, frozen, batch)
     jax.block_until_ready((state, metrics))
-    before = kib('VmRSS')
+    before = settled()
     (PROCESS / 'clear_refs').write_text('5')
     jax.block_until_ready(step(state, frozen, batch))
     taken = 1024 * (kib('VmHWM') - before)
