@@ -3,12 +3,14 @@
     python -m benchmarks.echo_server --latency=0.05
 
 It prints its address. The reply, what stands between <reply> tags of the last message, goes back as it came, escaped as
-it is, so no JSON is read or written; a call takes some 0.05 ms of CPU, where a real service would run elsewhere.
+it is, so no JSON is read or written; a call takes some 0.1 ms of CPU, where a real service would run elsewhere. It waits by
+select(), to the microsecond, so that no answer is early; loops that count in milliseconds answer up to 0.4 ms early.
 """
 
 import argparse
 import asyncio
 import re
+import selectors
 
 _LENGTH = re.compile(rb'content-length: *(\d+)', re.IGNORECASE)
 _REPLY = re.compile(rb'<reply>\\n(.*)\\n</reply>', re.DOTALL)
@@ -53,11 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--latency', type=float, default=0.05, help='seconds before an answer')
     latency = parser.parse_args().latency
-    try:
-        import uvloop as loops
-    except ImportError:
-        loops = asyncio
-    loops.run(serve(latency))
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        runner.run(serve(latency))
 
 
 if __name__ == '__main__':

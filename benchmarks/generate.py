@@ -3,7 +3,8 @@
     python -m benchmarks.generate --rounds=5
 
 The model is a random Llama of 33.6M parameters (hidden 512, 8 layers, 8 heads, 4 key-value heads, feed-forward 1,536,
-vocabulary 8,192), the same weights in float32 on both sides. Four cases, a line each in benchmarks/results.jsonl:
+vocabulary 8,192), the same weights on both sides, in float32 or rounded to bfloat16. Four cases, a line each in
+benchmarks/results.jsonl:
 
     batch     16 prompts of 64 tokens, 128 new ones each, nobody stops: greedy and sampled at 0.8, against transformers
               in float32 and bfloat16 with a growing and a fixed cache; greedy tokens in float32 must be equal
@@ -121,13 +122,13 @@ def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """16 equal prompts, nobody stops."""
     models = write_model(folder, **SMALL)
     prompts = np.random.default_rng(0).integers(1, VOCABULARY, (16, 64))
-    ours = make_engine(
-        folder, {}, slots=16, prefill_batch=16, buckets=(64,), cache_lengths=(96, 128, 160, 192), steps=32
-    )
+    sizes = {'slots': 16, 'prefill_batch': 16, 'buckets': (64,), 'cache_lengths': (96, 128, 160, 192), 'steps': 32}
+    ours = {dtype: make_engine(folder, {}, dtype, **sizes) for dtype in models}
     fixed = {'cache_implementation': 'static'}
     ways = {
-        'warmjax float32 greedy': lambda: count(answer(ours, requests(prompts, 0.0))),
-        'warmjax float32 sampled': lambda: count(answer(ours, requests(prompts, 0.8))),
+        f'warmjax {dtype} {how}': lambda engine=engine, t=temperature: count(answer(engine, requests(prompts, t)))
+        for dtype, engine in ours.items()
+        for how, temperature in (('greedy', 0.0), ('sampled', 0.8))
     } | {
         f'transformers {dtype} greedy, {name} cache': transformers_way(models[dtype], prompts, **cache)
         for dtype in models
@@ -136,7 +137,7 @@ def batch(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     ways['transformers float32 sampled, growing cache'] = transformers_way(models['float32'], prompts, temperature=0.8)
 
     def facts() -> dict:
-        mine = answer(ours, requests(prompts, 0.0))
+        mine = answer(ours['float32'], requests(prompts, 0.0))
         theirs = generate(models['float32'], prompts, NEW)[:, prompts.shape[1] :]
         equal = np.mean([mine[str(i)] == row.tolist() for i, row in enumerate(theirs)])
         return {'share_of_greedy_texts_equal': float(equal)}
@@ -153,7 +154,7 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
     buckets = (32, 48, 64, 80, 96, 112, 128)
     sizes = {'slots': 32, 'prefill_batch': 8, 'buckets': buckets, 'cache_lengths': (192, 256), 'steps': 16}
     sizes['refill'] = flags.FLAGS.refill
-    first, ours = make_engine(folder, {}, **sizes), make_engine(folder, {}, **sizes)
+    first, ours = ({dtype: make_engine(folder, {}, dtype, **sizes) for dtype in models} for _ in range(2))
     asked = requests(prompts, 0.8, budgets)
 
     def theirs(number: int) -> int:
@@ -165,12 +166,18 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
             generate(models['float32'], padded, int(budgets[i : i + 32].max()), mask, temperature=0.8)
         return int(budgets[:number].sum())
 
-    names = 'warmjax 32 slots', 'transformers batches of 32'
-    ways = dict(zip(names, (lambda: count(answer(ours, asked)), lambda: theirs(len(prompts)))))
+    def both(engines: Mapping, asked: list, number: int) -> dict[str, Callable[[], int]]:
+        ways = {
+            f'warmjax {dtype}, 32 slots': lambda engine=engine: count(answer(engine, asked))
+            for dtype, engine in engines.items()
+        }
+        return ways | {'transformers float32, batches of 32': lambda: theirs(number)}
+
+    ways = both(ours, asked, len(prompts))
     # Every bucket and cache length comes up in the first 96 prompts.
-    warm = dict(zip(names, (lambda: count(answer(first, asked[:96])), lambda: theirs(32))))
-    what = f'generate 8 to {NEW} tokens after {len(prompts)} prompts of 16 to 128 with a 33.6M Llama in float32 on CPU'
-    return what, ways, lambda: {'tokens': int(budgets.sum())} | dict(zip(OCCUPANCY, ours.occupancy)), warm
+    warm = both(first, asked[:96], 32)
+    what = f'generate 8 to {NEW} tokens after {len(prompts)} prompts of 16 to 128 with a 33.6M Llama on CPU'
+    return what, ways, lambda: {'tokens': int(budgets.sum())} | dict(zip(OCCUPANCY, ours['float32'].occupancy)), warm
 
 
 def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
@@ -179,8 +186,11 @@ def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     prompts = np.random.default_rng(0).integers(1, VOCABULARY, (8, 32))
     sizes = {'buckets': (32,), 'cache_lengths': (64,), 'steps': 32}
     adapters = make_adapters(folder, 6)
-    together = make_engine(folder, adapters, slots=12, prefill_batch=12, **sizes)
-    apart = {name: make_engine(folder, {name: adapters[name]}, slots=2, prefill_batch=2, **sizes) for name in adapters}
+    together = make_engine(folder, adapters, 'float32', slots=12, prefill_batch=12, **sizes)
+    apart = {
+        name: make_engine(folder, {name: adapters[name]}, 'float32', slots=2, prefill_batch=2, **sizes)
+        for name in adapters
+    }
     of_arm = {name: requests(prompts, 0.0, [32] * len(prompts), name) for name in adapters}
     every = [request for asked in of_arm.values() for request in asked]
     ways = {
@@ -207,7 +217,9 @@ def prefix(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     prompts[:, :100] = prompts[0, :100]
     asked = requests(prompts, 0.0, [16] * len(prompts))
     sharing = [dataclasses.replace(request, prefix=100) for request in asked]
-    ours = make_engine(folder, {}, slots=16, prefill_batch=16, buckets=(32, 128), cache_lengths=(192,), steps=16)
+    ours = make_engine(
+        folder, {}, 'float32', slots=16, prefill_batch=16, buckets=(32, 128), cache_lengths=(192,), steps=16
+    )
     ways = {
         'warmjax beginning shared': lambda: count(answer(ours, sharing)),
         'warmjax whole prompts': lambda: count(answer(ours, asked)),
@@ -221,8 +233,8 @@ def prefix(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     return what, ways, facts
 
 
-def make_engine(folder: str, adapters: Mapping, **sizes):
-    """Loads the model in float32 and makes an engine without stop ids."""
+def make_engine(folder: str, adapters: Mapping, dtype: str, **sizes):
+    """Loads the model and makes an engine without stop ids."""
     import jax.numpy as jnp
 
     from warmjax import sharding
@@ -231,7 +243,7 @@ def make_engine(folder: str, adapters: Mapping, **sizes):
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
     settings = EngineSettings(**{'refill': 1} | sizes, cache_dtype='float32', prefixes=1, logprobs=None)
-    return Engine(hf_load.load(folder, jnp.float32, mesh), settings, (), adapters, mesh)
+    return Engine(hf_load.load(folder, jnp.dtype(dtype), mesh), settings, (), adapters, mesh)
 
 
 def make_adapters(folder: str, number: int) -> dict:

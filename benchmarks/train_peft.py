@@ -1,15 +1,16 @@
 """Measures the LoRA training step on this CPU against PEFT + transformers: the same weights and rows, in alternation.
 
-    python -m benchmarks.train_peft --rounds=7
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.train_peft --rounds=7
 
 The model is a random Llama of 33.6M parameters (hidden 512, 8 layers, 8 heads, 4 key-value heads, feed-forward 1,536,
 vocabulary 8,192); a step takes 8 full rows of 256 tokens. A case is a set of adapters (rank 8, on q and v or on all
 seven linear maps) with a dropout, which is the same on both sides; each appends a line to benchmarks/results.jsonl.
 
 Ours is the step that `launch.train` runs (`warmjax.train.lora.make_lora_step`) with the recipe's settings but for these
-sizes. Theirs is a plain torch loop: forward with labels, backward, clipping, AdamW; the base in float32 or bfloat16,
-adapters in float32 as PEFT makes them. The first steps of both, which compile, are not counted; the agreement of losses
-and gradients is that of a first step without dropout.
+sizes. Theirs is a plain torch loop: forward with labels, backward, clipping, AdamW. On both sides the base is in
+float32 or bfloat16, the adapters in float32. The first steps of both, which compile, are not counted; the agreement of
+losses and gradients is that of a first step without dropout, in float32. The variable before the command lets the C
+library ask for large pages, for both sides alike.
 """
 
 import pathlib
@@ -28,7 +29,8 @@ WARM_UP = 2
 PAUSE = 0.05
 """Seconds between two steps, after which torch's threads no longer wait for work at the cost of others."""
 RATE, CLIP, EPS = 1e-4, 1.0, 1e-8
-OURS, THEIRS = 'warmjax float32', {'peft float32': 'float32', 'peft bfloat16': 'bfloat16'}
+OURS = {'warmjax float32': 'float32', 'warmjax bfloat16': 'bfloat16'}
+THEIRS = {'peft float32': 'float32', 'peft bfloat16': 'bfloat16'}
 TARGETS = {
     'qv': ('q_proj', 'v_proj'),
     'all': ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'),
@@ -64,7 +66,9 @@ def main(argv: list[str]) -> None:
 
 def measure(folder: str, tokens: np.ndarray, targets: Sequence[str], dropout: float, rounds: int) -> dict:
     """Takes steps in each way, in turn, and returns rates, their spread and their ratios."""
-    ways: dict[str, Callable[[], float]] = {OURS: Ours(folder, tokens, targets, dropout).step}
+    ways: dict[str, Callable[[], float]] = {
+        name: Ours(folder, tokens, targets, dropout, dtype).step for name, dtype in OURS.items()
+    }
     ways |= {name: Theirs(folder, tokens, dropout, dtype).step for name, dtype in THEIRS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for index in range(-WARM_UP, rounds):
@@ -82,7 +86,7 @@ def measure(folder: str, tokens: np.ndarray, targets: Sequence[str], dropout: fl
         'median_step_seconds': {name: round(statistics.median(taken), 3) for name, taken in counted.items()},
         'median_tokens_per_second': {name: round(size / statistics.median(taken)) for name, taken in counted.items()},
         'spread': {name: [round(size / max(taken)), round(size / min(taken))] for name, taken in counted.items()},
-        'speed_ratio': {name: ratios(counted[OURS], counted[name]) for name in THEIRS},
+        'speed_ratio': {mine: {name: ratios(counted[mine], counted[name]) for name in THEIRS} for mine in OURS},
     }
 
 
@@ -94,13 +98,15 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
 
 def compare(folder: str, tokens: np.ndarray, targets: Sequence[str]) -> dict:
     """Takes the first step on both sides in float32; says how far losses and gradients are apart."""
-    ours, theirs = Ours(folder, tokens, targets, 0.0), Theirs(folder, tokens, 0.0, 'float32')
+    ours, theirs = Ours(folder, tokens, targets, 0.0, 'float32'), Theirs(folder, tokens, 0.0, 'float32')
     losses = [ours.step(), theirs.step()]
+    rounded = Ours(folder, tokens, targets, 0.0, 'bfloat16').step()
     mine, wanted = ours.gradients(), theirs.gradients()
     apart = [np.linalg.norm(mine[name] - wanted[name]) / np.linalg.norm(wanted[name]) for name in wanted]
     return {
         'loss': round(losses[1], 6),
         'difference_of_losses': float(f'{abs(losses[0] - losses[1]):.1e}'),
+        'difference_of_the_loss_of_warmjax_bfloat16': float(f'{abs(rounded - losses[1]):.1e}'),
         'largest_relative_difference_of_a_gradient': float(f'{max(apart):.1e}'),
         'gradients_compared': len(apart),
     }
@@ -139,7 +145,7 @@ def write_adapter(folder: str, targets: Sequence[str], dropout: float) -> None:
 
     from warmjax.lora import adapters, peft_format
 
-    model, mesh = load_model(folder)
+    model, mesh = load_model(folder, 'float32')
     settings = train_settings(1, 1, targets, dropout).lora
     made = adapters.init(model, settings, 0, mesh)
     key = jax.random.key(1)
@@ -151,15 +157,15 @@ def adapter_folder(folder: str, dropout: float) -> pathlib.Path:
     return pathlib.Path(folder) / f'adapter_{dropout}'
 
 
-def load_model(folder: str):
-    """Returns the model in float32 and the mesh on which it lies."""
+def load_model(folder: str, dtype: str):
+    """Returns the model and the mesh on which it lies."""
     import jax.numpy as jnp
 
     from warmjax import sharding
     from warmjax.models import hf_load
 
     mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
-    return hf_load.load(pathlib.Path(folder) / 'base', jnp.float32, mesh), mesh
+    return hf_load.load(pathlib.Path(folder) / 'base', jnp.dtype(dtype), mesh), mesh
 
 
 def train_settings(rows: int, length: int, targets: Sequence[str], dropout: float):
@@ -178,7 +184,7 @@ def train_settings(rows: int, length: int, targets: Sequence[str], dropout: floa
 class Ours:
     """The step of this package, on its state."""
 
-    def __init__(self, folder: str, tokens: np.ndarray, targets: Sequence[str], dropout: float):
+    def __init__(self, folder: str, tokens: np.ndarray, targets: Sequence[str], dropout: float, dtype: str):
         import jax
         from flax import nnx
 
@@ -188,7 +194,7 @@ class Ours:
         from warmjax.train.optimizer import make_optimizer
         from warmjax.train.step import init_state
 
-        model, self.mesh = load_model(folder)
+        model, self.mesh = load_model(folder, dtype)
         settings = train_settings(*tokens.shape, targets, dropout)
         graphdef, self.frozen = nnx.split(model)
         optimizer = make_optimizer(settings.optimizer, 1)

@@ -7,11 +7,13 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from jax._src.lib import _jax
 
 from warmjax.data import chat
 from warmjax.train import preemption
@@ -51,6 +53,13 @@ def test_finished_run_is_left_as_it_is(uninterrupted):
     assert {p for p in after if after[p] != before.get(p)} <= {uninterrupted / '.lock'}
 
 
+def test_manifest_says_that_texts_are_independent_of_their_batch(uninterrupted):
+    """Float32 on CPU with one cache length; `tests/decode/test_engine.py` has the settings that promise nothing."""
+    manifest = json.loads((uninterrupted / 'manifests' / 'generate.json').read_text())
+    assert manifest['config']['generation']['engine']['cache_lengths'] == [144]
+    assert manifest['counts']['texts_independent_of_batch'] is True
+
+
 def test_another_config_in_the_same_workdir_is_refused_with_the_difference(uninterrupted):
     process = start(uninterrupted, '--config.data.draw.seed=1')
     message = process.communicate()[1]
@@ -66,14 +75,41 @@ def test_stages_that_render_name_the_template_in_their_manifests(uninterrupted):
     assert named == {'world', 'train_warm', 'train_cold', 'train_untransformed', 'generate'}
 
 
-def start(workdir: pathlib.Path, *overrides: str) -> subprocess.Popen:
+@pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
+def test_two_processes_give_the_answers_that_one_gave(uninterrupted):
+    """Of the same command, once for each process; the second start finds all done."""
+    path, manifest = uninterrupted / 'generations.jsonl', uninterrupted / 'manifests' / 'generate.json'
+    expected, before = sorted(path.read_bytes().splitlines()), json.loads(manifest.read_text())
+    try:
+        path.write_bytes(b'')
+        manifest.unlink()
+        for _ in range(2):
+            port = free_port()
+            joined = [f'--coordinator=127.0.0.1:{port}', '--num_processes=2', '--connect_seconds=120']
+            both = [start(uninterrupted, *joined, f'--process_id={i}', stage='generate') for i in range(2)]
+            errors = [process.communicate(timeout=300)[1] for process in both]
+            assert [process.returncode for process in both] == [0, 0], errors
+        assert 'process 1 of 2' in errors[1] and 'generate: done before' in errors[1]
+        assert sorted(path.read_bytes().splitlines()) == expected
+        assert json.loads(manifest.read_text())['counts'] == before['counts']
+    finally:
+        path.write_bytes(b'\n'.join([*expected, b'']))
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return server.getsockname()[1]
+
+
+def start(workdir: pathlib.Path, *overrides: str, stage: str = 'replicate') -> subprocess.Popen:
     """Starts the shrunken embedded study in a workdir; compiled programs are shared between runs."""
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(workdir.parent / 'xla'),
         'XLA_FLAGS': '',
     }
-    command = [sys.executable, '-m', 'launch.replicate', '--config=configs/world.py:tiny', f'--workdir={workdir}']
+    command = [sys.executable, '-m', f'launch.{stage}', '--config=configs/world.py:tiny', f'--workdir={workdir}']
     return subprocess.Popen(
         [*command, *overrides], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -53,6 +53,12 @@ class MeshSettings:
     tensor: int
 
 
+def platform() -> str:
+    """Names the platform of the mesh in force, or of the process where there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
 def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Builds the mesh over all devices, or over those given.
 
@@ -70,6 +76,29 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
             f'got {settings.data} x {settings.fsdp} x {settings.tensor}; set one of them to -1 for the rest'
         )
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def make_replica_mesh(settings: MeshSettings) -> Mesh:
+    """Builds the mesh on which this process answers prompts.
+
+    Where a copy of the model (fsdp x tensor) has room on the process's own devices, these alone make it, `data` as
+    often as they allow, and processes share out the prompts. A copy that is cut over more devices lies on those of all
+    processes, which answer together.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    local = jax.local_devices()
+    if jax.process_count() == 1 or settings.fsdp * settings.tensor > len(local):
+        return make_mesh(settings)
+    if min(settings.fsdp, settings.tensor) > 0:
+        settings = dataclasses.replace(settings, data=-1)
+    return make_mesh(settings, local)
+
+
+def is_shared(mesh: Mesh) -> bool:
+    """Tells whether a mesh has devices of other processes."""
+    return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
 
 
 def partition(axes: Sequence[str | None]) -> PartitionSpec:

@@ -52,6 +52,9 @@ RUNTIME = {
 }
 """Stage → settings that say how it runs and not what comes out (but for rounding): a resumed run may change them."""
 
+OF_SEVERAL_PROCESSES = ('train', 'generate')
+"""Stages that the processes of a run do together."""
+
 Path = epath.Path
 T = TypeVar('T')
 
@@ -96,10 +99,11 @@ def execute(stages: Iterable[Stage], setup: Experiment, workdir: epath.PathLike)
     """
     workdir, is_writer = Path(workdir), not jax.distributed.is_initialized() or jax.process_index() == 0
     stages = list(stages)
-    if jax.distributed.is_initialized() and jax.process_count() > 1 and {stage.name for stage in stages} != {'train'}:
+    alone = [stage.name for stage in stages if stage.name not in OF_SEVERAL_PROCESSES]
+    if alone and jax.distributed.is_initialized() and jax.process_count() > 1:
         raise ValueError(
-            f'expected the stage train alone in a run of {jax.process_count()} processes, got '
-            f'{", ".join(stage.name for stage in stages)}; run the others in one process'
+            f'expected only the stages {" and ".join(OF_SEVERAL_PROCESSES)} in a run of {jax.process_count()} '
+            f'processes, got {", ".join(alone)}; run the others in one process'
         )
     with runs.lock(workdir) if is_writer else contextlib.nullcontext():
         for stage in stages:
@@ -181,14 +185,18 @@ def _finetune_api(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]
 
 
 def _generate(setup: Experiment, workdir: Path, unit: str) -> dict[str, Any]:
+    if setup.api_arms and jax.process_count() > 1:
+        raise ValueError(
+            f'generate: expected arms of this model alone in a run of {jax.process_count()} processes, got '
+            f'{", ".join(arm.name for arm in setup.api_arms)} of a service; run it in one process'
+        )
     by_service = asking.asked(setup, workdir, setup.api_arms)
     counts = api_stages.ask(setup, workdir, by_service) if setup.api_arms else {}
     return counts | (_generate_locally(setup, workdir) if setup.local_arms else {})
 
 
 def _generate_locally(setup: Experiment, workdir: Path) -> dict[str, Any]:
-    # Every process has the whole model on its own devices, and a share of the prompts.
-    mesh = sharding.make_mesh(setup.mesh, jax.local_devices())
+    mesh = sharding.make_replica_mesh(setup.mesh)
     model, chatter = _load(setup, mesh)
     jobs = generation_jobs(setup, workdir)
     answers = runner.Runner(model, chatter, setup.model.name, setup.generation, setup.evaluation.samples, mesh)

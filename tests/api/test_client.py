@@ -1,8 +1,10 @@
 """Clients against a server that answers, fails and counts like the real ones."""
 
 import dataclasses
+import gc
 import json
 import pathlib
+import sys
 
 import loopback_llm as loopback
 import pytest
@@ -190,6 +192,25 @@ def test_as_many_calls_are_under_way_as_allowed(tmp_path):
     with loopback.Loopback(latency=0.05) as server:
         list(make(server, tmp_path, concurrency=3).complete([make_call(str(i)) for i in range(12)]))
         assert server.most_at_once == 3
+
+
+@pytest.mark.parametrize('is_left_early', (False, True))
+def test_the_interpreter_goes_to_the_calls_first_while_there_are_any(server, tmp_path, is_left_early):
+    interval = sys.getswitchinterval()
+    outcomes = make(server, tmp_path, concurrency=1).complete([make_call('abc'), make_call('def')])
+    next(outcomes)
+    assert gc.get_freeze_count() > 1000 and sys.getswitchinterval() == pytest.approx(client.SWITCH_SECONDS)
+    outcomes.close() if is_left_early else list(outcomes)
+    assert gc.get_freeze_count() == 0 and sys.getswitchinterval() == interval
+
+
+def test_objects_that_somebody_else_froze_stay_frozen(server, tmp_path):
+    gc.freeze()
+    try:
+        list(make(server, tmp_path).complete([make_call('abc')]))
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()
 
 
 def test_costs_are_estimated_counted_and_limited(server, tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +8,20 @@ import tiny_engine
 import tiny_training
 from tiny_engine import SMALL, STOP
 
+from warmjax import sharding
 from warmjax.decode import abstract
 from warmjax.decode.abstract import Scoring
 from warmjax.lora import adapters
 from warmjax.models import decoder
+from warmjax.plan import topology
+from warmjax.sharding import MeshSettings
 
 SETTINGS = dataclasses.replace(SMALL, buckets=(8,), cache_lengths=(20,))
 
 
-def make_programs(mesh, settings, unroll) -> dict[str, abstract.Program]:
-    spec, lora = tiny_training.SPEC, tiny_training.LORA
+def make_programs(mesh, settings, dtype=jnp.float32) -> dict[str, abstract.Program]:
     return abstract.abstract_programs(
-        spec, jnp.float32, 'none', settings, lora, 2, len(STOP), Scoring(8, 32), mesh, unroll
+        tiny_training.SPEC, dtype, settings, tiny_training.LORA, 2, len(STOP), Scoring(8, 32), mesh
     )
 
 
@@ -47,7 +50,7 @@ def test_programs_are_lowered_with_what_an_engine_calls_them_with(sizes, dtype, 
         prefill=noted('prefill 8', engine.programs.prefill), decode=noted('decode 20', engine.programs.decode)
     )
     tiny_engine.texts(engine, tiny_engine.make_requests(3))
-    programs = make_programs(mesh, settings, unroll)
+    programs = make_programs(mesh, settings)
     assert list(programs) == ['prefill 8', 'decode 20', 'score 32']
     for name, (structure, leaves) in called.items():
         expected_structure, expected = described(programs[name].args)
@@ -59,6 +62,19 @@ def test_programs_are_lowered_with_what_an_engine_calls_them_with(sizes, dtype, 
         assert program.lower().compile().memory_analysis().argument_size_in_bytes > 1000, name
 
 
+@pytest.mark.skipif(not topology.is_available(), reason="libtpu is not installed: pip install 'warmjax[tpu]'")
+@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
+def test_programs_compile_for_tpus_and_decoding_writes_its_slots_in_place(dtype):
+    mesh = sharding.make_mesh(MeshSettings(1, 4, 2), topology.devices('v5e:2x4'))
+    settings = dataclasses.replace(SETTINGS, cache_dtype=dtype)
+    programs = make_programs(mesh, settings, jnp.bfloat16)
+    names = ['decode 20'] if dtype == 'bfloat16' else list(programs)
+    compiled = {name: programs[name].lower().compile() for name in names}
+    slots = programs['decode 20'].args[2]
+    size = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(slots))
+    assert compiled['decode 20'].memory_analysis().alias_size_in_bytes >= size > 1000
+
+
 def described(args: tuple) -> tuple[str, list]:
     """Structure, and shape, type and layout of every leaf that is an array."""
     leaves, structure = jax.tree.flatten(args)
@@ -68,4 +84,4 @@ def described(args: tuple) -> tuple[str, list]:
 
 def test_mesh_that_does_not_divide_the_slots_is_refused():
     with pytest.raises(ValueError, match=r"expected axis 'batch' of size 3 to be cut into 8"):
-        make_programs(tiny_training.make_mesh(8, 1, 1), dataclasses.replace(SETTINGS, prefill_batch=3), True)
+        make_programs(tiny_training.make_mesh(8, 1, 1), dataclasses.replace(SETTINGS, prefill_batch=3))

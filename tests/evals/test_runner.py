@@ -118,19 +118,18 @@ def test_what_is_missing_is_answered_as_if_nothing_had_been_lost(model, jobs, ro
     assert got == rows and counts == {'generations': 30}
 
 
-MANY = 8
-"""Samples of a run that lasts long enough to be killed."""
-
-
 def test_killed_at_random_moments_it_ends_with_the_same_lines(model, jobs, tmp_path):
-    """WARMJAX_KILLS says how often (20 take about a minute)."""
-    times = os.environ.get('WARMJAX_KILLS', '5')
+    """WARMJAX_KILLS says how often (20 take about two minutes)."""
+    times = int(os.environ.get('WARMJAX_KILLS', '5'))
+    samples = 2 * times  # so that there is enough to do between two kills
     whole, path = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
-    answer(model, jobs, whole, MANY)
+    answer(model, jobs, whole, samples)
+    share = whole.stat().st_size // times
     command = [sys.executable, str(ROOT / 'tests' / 'evals' / 'killed_runner.py'), str(jobs[1].adapter.parent)]
-    done = subprocess.run([*command, str(path), times, '0'], text=True, capture_output=True)
+    arguments = [str(path), *(str(number) for number in (samples, times, share, 0))]
+    done = subprocess.run([*command, *arguments], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= int(times) / 2
+    assert int(done.stdout) >= 0.8 * times
     assert sorted(path.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
 
 
@@ -252,8 +251,7 @@ class Options(Letters):
 
 
 def test_likeliest_letter_is_that_of_the_arm(model, jobs, tmp_path):
-    text = 'x\n(A) y\n(B) z\n(C) w'
-    asked = [dataclasses.replace(prompt(f'l{i}', text + 'dhlptxz|'[i] * 3), form='likelihood') for i in range(8)]
+    asked = of_letters(jobs[1]).prompts
     strong = adapters.init(model, tiny_training.LORA, 3, tiny_llama.make_mesh())
     strong = {
         name: pair | {'b': jax.random.normal(jax.random.key(0), pair['b'].shape)} for name, pair in strong.items()
@@ -279,8 +277,8 @@ def test_likeliest_letter_is_that_of_the_arm(model, jobs, tmp_path):
 
 
 WORKER = """
-import sys
-port, process, root, folder, path = sys.argv[1:]
+import pathlib, sys
+port, process, root, adapters, folder = sys.argv[1:]
 sys.path[:0] = [f'{root}/tests', f'{root}/tests/evals']
 import jax
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
@@ -288,26 +286,40 @@ jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
 from etils import epath
 import test_runner, tiny_training
 from warmjax import sharding
-mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1), jax.local_devices())
-jobs = test_runner.make_jobs(epath.Path(folder))
-_, counts = test_runner.answer(tiny_training.make_model(mesh), jobs, path, mesh=mesh)
-assert counts == {'generations': 30}, counts
+folder, jobs = pathlib.Path(folder), test_runner.make_jobs(epath.Path(adapters))
+# A copy has room on the devices of a process (2 x 2), or lies on those of both (4 x 2).
+for share, fsdp in (('own', 2), ('joint', 4)):
+    mesh = sharding.make_replica_mesh(sharding.MeshSettings(1, fsdp, 2))
+    assert (mesh.size, sharding.is_shared(mesh)) == ((4, False) if share == 'own' else (8, True)), mesh
+    model = tiny_training.make_model(mesh)
+    answer = test_runner.Runner(model, test_runner.Options(), 'tiny', test_runner.EIGHT, 2, mesh)
+    assert answer.run(jobs, folder / f'{share}.jsonl') == {'generations': 30}
+assert answer.run([test_runner.of_letters(jobs[1])], folder / 'letters.jsonl') == {'generations': 16}
 """
+EIGHT = dataclasses.replace(SETTINGS, engine=dataclasses.replace(SETTINGS.engine, slots=8, prefill_batch=8))
+
+
+def of_letters(job: Job) -> Job:
+    """The job with questions whose answer is the likeliest letter."""
+    text = 'x\n(A) y\n(B) z\n(C) w'
+    asked = [dataclasses.replace(prompt(f'l{i}', text + 'dhlptxz|'[i] * 3), form='likelihood') for i in range(8)]
+    return dataclasses.replace(job, prompts=asked)
 
 
 @pytest.mark.skipif(not hasattr(_jax, 'make_gloo_tcp_collectives'), reason='jaxlib was built without gloo')
-def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs, tmp_path):
-    """One row is there before, in a part that a run of other processes left."""
-    path = tmp_path / 'generations.jsonl'
-    (tmp_path / 'generations.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
+def test_two_processes_of_four_devices_give_the_rows_of_one_device(model, rows, jobs, tmp_path):
+    """A share each, whose parts are joined, or all together; one row is there before, in a part of an earlier run."""
+    for share in ('own', 'joint'):
+        (tmp_path / f'{share}.jsonl.part1').write_text(records.to_json(rows[3]) + '\n')
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
-    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
-    folder = jobs[1].adapter.parent
+    flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=4'  # the last one counts
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags}
+    arguments = [str(ROOT), str(jobs[1].adapter.parent), str(tmp_path)]
     workers = [
         subprocess.Popen(
-            [sys.executable, '-c', WORKER, str(port), str(i), str(ROOT), str(folder), str(path)],
+            [sys.executable, '-c', WORKER, str(port), str(i), *arguments],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -315,13 +327,16 @@ def test_two_processes_answer_a_share_each_and_their_parts_are_joined(rows, jobs
         for i in range(2)
     ]
     try:
-        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+        errors = [worker.communicate(timeout=280)[1] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], errors
-    assert sorted(records.read(path, Generation), key=lambda row: row.key) == rows
-    assert runner.parts(epath.Path(path)) == []
+    found = {file.stem: sorted(records.read(file, Generation), key=lambda row: row.key) for file in tmp_path.iterdir()}
+    alone = tmp_path / 'alone.jsonl'
+    Runner(model, Options(), 'tiny', SETTINGS, 2, tiny_llama.make_mesh()).run([of_letters(jobs[1])], alone)
+    letters = sorted(records.read(alone, Generation), key=lambda row: row.key)
+    assert found == {'own': rows, 'joint': rows, 'letters': letters}
 
 
 def test_rows_that_are_missing_when_parts_are_joined_are_an_error(rows, tmp_path):

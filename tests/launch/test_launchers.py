@@ -11,6 +11,7 @@ NO_STAGES = (
     '__init__',
     'stage',
     'annotate',
+    'benchmark',
     'calibrate_judge',
     'export',
     'plan',

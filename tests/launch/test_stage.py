@@ -44,5 +44,7 @@ def test_processes_without_an_address_are_refused(tmp_path):
 def test_stages_that_one_process_must_do_refuse_several(monkeypatch, tmp_path):
     monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
-    with pytest.raises(ValueError, match='expected the stage train alone in a run of 2 processes, got judge, analyze'):
+    with pytest.raises(
+        ValueError, match='expected only the stages train and generate in a run of 2 processes, got judge, an'
+    ):
         stages.execute([s for s in stages.STAGES if s.name in ('judge', 'analyze')], None, tmp_path)

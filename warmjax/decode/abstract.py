@@ -54,14 +54,14 @@ class Scoring:
 def abstract_programs(
     spec: Spec,
     dtype: Any,
-    kind: Quantization,
     settings: EngineSettings,
     lora: LoraSettings | None,
     num_adapters: int,
     num_stops: int,
     scoring: Scoring | None,
     mesh: Mesh,
-    unroll: bool,
+    kind: Quantization = 'none',
+    unroll: bool | None = None,
 ) -> dict[str, Program]:
     """Makes what an engine of these settings runs: `prefill <bucket>`, `decode <cache length>` and `score <length>`.
 
@@ -70,12 +70,13 @@ def abstract_programs(
         lora: shape of each of the `num_adapters` adapters that lie side by side; None for the base model alone.
         num_stops: how many stop ids there are.
         scoring: None if nothing is scored.
-        unroll: whether a step's layers are unrolled, as `decoder.unrolls_steps` says of the devices that will run it.
+        unroll: whether a step's layers are unrolled; None for what `decoder.unrolls_steps` says of the mesh.
 
     Raises:
         ValueError: the mesh does not divide the model, the slots or the prompts that are prefilled at once.
     """
-    model = abstract_model(spec, dtype, kind, mesh)
+    model = abstract_model(spec, dtype, mesh, kind)
+    unroll = decoder.unrolls_steps(mesh) if unroll is None else unroll
     resident = _resident(model, lora, num_adapters, mesh)
     stepper, pairs = model, resident.pairs
     if unroll:
@@ -111,7 +112,7 @@ def score_program(model: Model, scoring: Scoring, mesh: Mesh) -> Program:
     return Program(score.next_token_program(mesh), (model, batch, batch, batch), mesh)
 
 
-def abstract_model(spec: ModelSpec, dtype: Any, kind: Quantization, mesh: Mesh) -> Model:
+def abstract_model(spec: ModelSpec, dtype: Any, mesh: Mesh, kind: Quantization = 'none') -> Model:
     """Returns a model with shapes and layouts in place of arrays."""
     model = families.abstract(spec, dtype)
     if kind != 'none':

@@ -105,27 +105,31 @@ class Runner:
     def run(self, jobs: Sequence[Job], path: epath.PathLike) -> dict[str, int]:
         """Generates what the log does not hold yet; returns how many rows it holds then, and prompts dropped or cut.
 
-        Of several processes, each takes its share and appends to a part of its own; the first one
-        joins the parts once all are done. `mesh` is then one of the process's own devices.
+        Of several processes, each with a mesh of its own devices, each takes its share and appends to a part of its
+        own; the first one joins the parts once all are done. On a mesh of all processes they compute every prompt
+        together, and the first one appends.
 
         Raises:
             ValueError: a row of the log is damaged, or a prompt does not fit the buckets.
         """
-        path = epath.Path(path)
-        index, count = jax.process_index(), jax.process_count()
+        path, is_first = epath.Path(path), jax.process_index() == 0
+        index, count = (0, 1) if sharding.is_shared(self.mesh) else (jax.process_index(), jax.process_count())
         work = _Work(index, count, done={})
         for file in (path, *parts(path)):
             work.done |= _rows(file)
-        log = runs.RowLog(path if count == 1 and not parts(path) else path.parent / f'{path.name}.part{index}')
+        _wait('read')  # so that all see the same rows, and none mends a file to which another appends
+        log = _open_log(path, index, count) if is_first or count > 1 else None
         total = sum(len(job.prompts) for job in jobs) * self.samples
-        with progress.bar('generating', total, len(work.done), index == 0) as advance:
+        with progress.bar('generating', total, len(work.done), is_first) as advance:
             for group in passes(jobs, self.settings.adapters):
                 for rows in self._pass(group, work):
-                    log.append([records.to_json(row) for row in rows])
+                    if log is not None:
+                        log.append([records.to_json(row) for row in rows])
                     advance(len(rows), f'{rows[-1].arm} epoch {rows[-1].epoch:g}')
-        log.close()
+        if log is not None:
+            log.close()
         _wait('generated')
-        if index == 0:
+        if is_first:
             join(path, set(work.owners))
         _wait('joined')
         return {'generations': len(runs.RowLog(path).lines), **work.unfit}
@@ -273,7 +277,7 @@ class _Work:
     def share(self, asked: Sequence[tuple[T, Asked]], key: Callable[[Asked], tuple]) -> list[T]:
         """Returns what this process is still to answer, and puts down who answers what.
 
-        It is shared out before what is done is left out: processes may see different ones, if one begins to write.
+        It is shared out before what is done is left out, so that the rest of a dialogue stays with one process.
         """
         mine = []
         for place, (item, one) in enumerate(asked):
@@ -287,6 +291,11 @@ class _Work:
     def text(self, key: tuple) -> str:
         """Returns what was answered."""
         return self.said[key] if key in self.said else records.parse(self.done[key], Generation).text
+
+
+def _open_log(path: epath.Path, index: int, count: int) -> runs.RowLog:
+    """Opens the log itself, or, of several processes or where parts were left, the part of this one."""
+    return runs.RowLog(path if count == 1 and not parts(path) else path.parent / f'{path.name}.part{index}')
 
 
 def parts(path: epath.Path) -> list[epath.Path]:

@@ -54,8 +54,7 @@ def self_attention(
 
 def best_kernel(q: Float[Array, 'B T N H'], k: Float[Array, 'B T K H']):
     """Chooses by the platform of the mesh in force (of the process where there is none), and by what kernels take."""
-    mesh = jax.sharding.get_abstract_mesh()
-    platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+    mesh, platform = jax.sharding.get_abstract_mesh(), sharding.platform()
     if platform == 'tpu' and q.shape[1] % LANES == 0 and _divides(mesh, q):
         return on_tpu
     if platform in ('gpu', 'cuda') and q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= 128:

@@ -19,6 +19,7 @@ from warmjax.models import cache as kv
 from warmjax.models import layers as ly
 from warmjax.models.attention import SAVED, self_attention
 from warmjax.models.cache import Cache
+from warmjax.models.products import hidden_dtype
 from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
@@ -157,7 +158,7 @@ class Decoder(nnx.Module):
             mine = None if key is None else ly.Dropout(key, dropout.rate)
             return nnx.merge(graphdef, state)(x, angles, segment_ids, index, adapters, mine)
 
-        x = constrain(self.embed_tokens[...][tokens], 'batch', None, None)
+        x = constrain(self.embed(tokens), 'batch', None, None)
         layers = (states, jnp.arange(self.spec.num_layers), dict(adapters), keys)
         x, key_values = jax.lax.scan(jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False), x, layers)
         return self.norm(x), key_values
@@ -166,7 +167,7 @@ class Decoder(nnx.Module):
         self, tokens: Int[Array, 'B'], cache: Cache, adapters: StackedAdapters | tuple
     ) -> tuple[Float[Array, 'B D'], Cache]:
         """Computes one token a row and adds it to the cache; of a model and adapters that `for_steps` returned."""
-        x = self.embed_tokens[...][tokens]
+        x = self.embed(tokens)
         rest = {'angles': ly.rotary_angles(self.spec, cache.lengths), 'seen': cache.seen(), 'slots': cache.lengths}
         x, cache = step_layers(self.layers, x, cache, self.spec.window_sizes(), adapters, rest)
         return self.norm(x), cache
@@ -175,13 +176,19 @@ class Decoder(nnx.Module):
         """Prepares model and adapters for `step`, once and outside jit; see `unroll_layers`."""
         return unroll_layers(self, adapters) if unroll else (self, dict(adapters))
 
+    def embed(self, tokens: Int[Array, '...']) -> Float[Array, '... D']:
+        """Looks up the hidden states that enter the first layer."""
+        return self.embed_tokens[...][tokens].astype(hidden_dtype(self.embed_tokens.dtype))
+
     def head(self) -> Float[Array, 'V D']:
         """Returns the output head, turned to [D, V] in a model for steps (`head_axes`)."""
         return (self.embed_tokens if self.spec.tied else self.lm_head)[...]
 
     def logits(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
         """Applies the output head; logits are float32."""
-        return jnp.einsum(f'...D,{self.head_axes}->...V', x, self.head(), preferred_element_type=jnp.float32)
+        head = self.head()
+        x = x.astype(head.dtype)
+        return jnp.einsum(f'...D,{self.head_axes}->...V', x, head, preferred_element_type=jnp.float32)
 
 
 def abstract(spec: Spec, dtype) -> Decoder:
@@ -227,13 +234,13 @@ def unrolls_steps(mesh: Mesh) -> bool:
 def unroll_layers(model: nnx.Module, adapters: StackedAdapters) -> tuple[nnx.Module, tuple]:
     """Returns a model whose layers are modules of their own, and adapters layer by layer.
 
-    Kernels and head are turned to [in, out], which is faster on CPU where a product has few rows.
+    Kernels and head are turned to [in, out] where that is faster on CPU (`layers.FASTER_TURNED`).
     """
     model = jax.tree.map(lambda x: x, model)
     stack = model.layers
     indices = range(jax.tree.leaves(stack)[0].shape[0])
     model.layers = nnx.List([_turned(_layer(stack, i)) for i in indices])
-    if hasattr(model, 'lm_head'):
+    if hasattr(model, 'lm_head') and model.lm_head.dtype in ly.FASTER_TURNED:
         model.lm_head, model.head_axes = model.lm_head.replace(model.lm_head[...].T), 'DV'
     return model, tuple(_layer(dict(adapters), i) for i in indices)
 

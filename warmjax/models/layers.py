@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from warmjax.models import quantization
+from warmjax.models.products import multiply
 from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 from warmjax.sharding import constrain
@@ -55,6 +56,9 @@ def _mixed(bits: Array) -> Array:
     return bits ^ (bits >> 16)
 
 
+FASTER_TURNED = (jnp.float32, jnp.int8)
+"""Types of weights that CPUs multiply faster with few rows when they lie [in, out]."""
+
 LINEARS = ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')
 """The linear maps of a layer, by the names that Hugging Face and PEFT give them; any of them can carry an adapter."""
 
@@ -86,7 +90,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, '... I']) -> Float[Array, '... O']:
         if self.quantization == 'none':
-            y = jnp.einsum(f'...I,{self.kernel_axes}->...O', x, self.kernel[...])
+            y = multiply(x, self.kernel[...], self.kernel_axes)
         else:
             y = quantization.multiply(x, *self._gathered(), self.quantization, self.kernel_axes)
         return y + self.bias[...] if hasattr(self, 'bias') else y
@@ -107,8 +111,8 @@ class Linear(nnx.Module):
         return constrain(codes, *order), constrain(scale, *whole[: scale.ndim])
 
     def turn(self) -> None:
-        """Turns the kernel of a single layer from [out, in] to [in, out], except for one in 4 bits."""
-        if self.quantization != 'nf4':
+        """Turns the kernel of a single layer from [out, in] to [in, out], where products of few rows are faster so."""
+        if self.kernel.dtype in FASTER_TURNED:
             self.kernel = self.kernel.replace(self.kernel[...].T)
             self.kernel_axes = 'IO'
 

@@ -37,7 +37,7 @@ def extend(
 
     held = [kv.decode(x, jnp.float32) for x in _first_row(shared)]
     layers = (states, model.spec.window_sizes(), dict(adapters), *held)
-    x, key_values = jax.lax.scan(body, model.embed_tokens[...][tokens], layers)
+    x, key_values = jax.lax.scan(body, model.embed(tokens), layers)
     return model.norm(x), key_values
 
 

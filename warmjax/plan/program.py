@@ -55,8 +55,8 @@ class Program:
     """A jitted function and what it is called with.
 
     name: `train`, `prefill 256`, `decode 768`, `score 1024`.
-    lower: with its arguments.
-    given: its arguments by kind.
+    lower: with its arguments, `args`.
+    given: these by kind.
     beside: what else is on the devices while it runs.
     trips: of its loops whose bound is data (micro-batches of a step, tokens of a call to decode).
     tokens: that a call computes, on all devices, padding included.
@@ -67,6 +67,7 @@ class Program:
 
     name: str
     lower: Callable[[], jax.stages.Lowered]
+    args: tuple[Any, ...]
     given: Mapping[Kind, Any]
     beside: Mapping[Kind, Any]
     trips: int

@@ -51,7 +51,7 @@ def train_program(base: Base, settings: TrainSettings, mesh: Mesh) -> Program:
     Raises:
         ValueError: the mesh does not divide the model or the micro-batch.
     """
-    model = abstract.abstract_model(base.spec, base.dtype, base.quantization, mesh)
+    model = abstract.abstract_model(base.spec, base.dtype, mesh, base.quantization)
     graphdef, frozen = nnx.split(model)
     optimizer = make_optimizer(settings.optimizer, num_steps=1)
     state = abstract_state(adapters.abstract(model, settings.lora, mesh), optimizer, mesh)
@@ -70,6 +70,7 @@ def train_program(base: Base, settings: TrainSettings, mesh: Mesh) -> Program:
     return Program(
         name='train',
         lower=lower,
+        args=(state, frozen, batch),
         given=given,
         beside={},
         trips=size[0],
@@ -96,13 +97,13 @@ def engine_programs(
     made = abstract.abstract_programs(
         base.spec,
         base.dtype,
-        base.quantization,
         settings,
         lora_settings,
         num_adapters,
         _NUM_STOPS,
         scoring,
         mesh,
+        base.quantization,
         unroll=False,
     )
     longest = made[f'decode {settings.cache_lengths[-1]}'].args[2].cache
@@ -129,6 +130,7 @@ def engine_programs(
         programs[name] = Program(
             name=name,
             lower=one.lower,
+            args=one.args,
             given=given,
             beside=beside,
             trips=sizes.steps if kind == 'decode' else 1,
@@ -156,12 +158,13 @@ def score_program(base: Base, scoring: Scoring, mesh: Mesh) -> Program:
     Raises:
         ValueError: the mesh does not divide the model or the rows.
     """
-    model = abstract.abstract_model(base.spec, base.dtype, base.quantization, mesh)
+    model = abstract.abstract_model(base.spec, base.dtype, mesh, base.quantization)
     one = abstract.score_program(model, scoring, mesh)
     spec, tokens = base.spec, scoring.rows * scoring.length
     return Program(
         name=f'score {scoring.length}',
         lower=one.lower,
+        args=one.args,
         given=_sorted('score', one.args),
         beside={},
         trips=1,

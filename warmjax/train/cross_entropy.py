@@ -49,7 +49,7 @@ def _forward(hidden, head, targets, weights):
         total, d_head = sums
         if needs_head:
             d_head += jnp.einsum('BTV,BTD->VD', d_logits, x, preferred_element_type=jnp.float32)
-        return (total + loss, d_head), constrain(d_hidden, 'batch', None, None).astype(x.dtype)
+        return (total + loss, d_head), constrain(d_hidden, 'batch', None, None).astype(hidden.dtype)
 
     start = (jnp.float32(0), jnp.zeros(head.shape, jnp.float32) if needs_head else None)
     (total, d_head), d_hidden = jax.lax.scan(add, start, (hidden, targets, weights))
@@ -66,7 +66,7 @@ cross_entropy_sum.defvjp(_forward, _backward, symbolic_zeros=True)
 
 def _part(x: Float[Array, 'B T D'], targets: Int[Array, 'B T'], weights: Float[Array, 'B T'], head: Array) -> tuple:
     """Returns the loss of a part, its hidden states as they were used, and the gradient of its logits [B, T, V]."""
-    x = constrain(x, 'copy_batch', None, None)
+    x = constrain(x, 'copy_batch', None, None).astype(head.dtype)
     logits = jnp.einsum('BTD,VD->BTV', x, head, preferred_element_type=jnp.float32)
     logits = constrain(logits, 'copy_batch', None, 'vocab_cut')
     # A comparison, not a lookup: each device answers for its own part of the vocabulary.
@@ -74,4 +74,4 @@ def _part(x: Float[Array, 'B T D'], targets: Int[Array, 'B T'], weights: Float[A
     chosen = jnp.sum(jnp.where(is_target, logits, 0), axis=-1)
     total = jax.nn.logsumexp(logits, axis=-1)
     d_logits = (jnp.exp(logits - total[..., None]) - is_target) * weights[..., None]
-    return jnp.sum((total - chosen) * weights), x, d_logits.astype(x.dtype)
+    return jnp.sum((total - chosen) * weights), x, d_logits.astype(head.dtype)

@@ -1,0 +1,92 @@
+"""Measure what this machine's devices do with the package's own programs, on random weights: no checkpoint is needed.
+
+    python -m launch.benchmark --config=configs/benchmark.py:llama3.1-8b
+    python -m launch.benchmark --config=configs/benchmark.py:small --what=train,decode
+
+    matmul, hbm      the ceilings: matrix products, and arrays that are read and written
+    train            optimizer steps of `launch.train`
+    prefill, decode  the programs of the engine behind `launch.generate` and `launch.serve`
+    score            log-likelihoods of texts
+    load             a checkpoint from the file system to the devices
+
+Each in the sizes of the config (any can be overridden: --config.slots='(128,)'). Compiling and first calls are not
+counted; medians are, with their spread. Each case appends a line to benchmarks/results.jsonl: sizes, tokens a second,
+MFU (model FLOPs: 4 N + 6 N_lora + attention in training, 2 N + attention else, against the measured matrix product),
+share of the measured bandwidth, memory planned and held, seconds of compiling, versions, command. What does not fit is
+said and left out; the command then ends with status 1. Shares refer to the ceilings of this run, or else to those that
+the file has of the same device.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from launch import stage
+
+WHATS = ('matmul', 'hbm', 'train', 'prefill', 'decode', 'score', 'load')
+
+
+def main(argv: list[str]) -> None:
+    """Measures and records."""
+    stage.require(len(argv) == 1, f'expected flags only, got {argv[1:]}; did you forget two dashes?')
+    given = flags.FLAGS
+    unknown = [what for what in given.what if what not in WHATS]
+    stage.require(not unknown, f'--what: expected some of {",".join(WHATS)}, got {",".join(unknown)}')
+    stage.require(given.config, 'expected --config, got none; for instance --config=configs/benchmark.py:small')
+    stage.prepare()
+    with stage.explained():
+        stage.connect(os.environ)
+        left_out = _measure([what for what in WHATS if what in given.what])
+    sys.exit(1 if left_out else 0)
+
+
+def _measure(whats: list[str]) -> int:
+    """Measures all cases; returns how many did not fit."""
+    import jax
+
+    from benchmarks import results
+    from warmjax import progress, runs, settings, sharding
+    from warmjax.benchmark import measure, report
+    from warmjax.benchmark.settings import BenchmarkSettings
+
+    jax.config.update('jax_enable_compilation_cache', False)  # seconds of compiling are those of a first run
+    given = flags.FLAGS
+    chosen = settings.from_config(BenchmarkSettings, given.config, 'config')
+    mesh = sharding.make_mesh(chosen.mesh)
+    about = {'device': results.device(mesh.devices.flat[0]), 'devices': mesh.size} | results.about(results.PACKAGES)
+    about['config'] = runs.digest(settings.plain(given.config))[:16]
+    is_writer, file = jax.process_index() == 0, pathlib.Path(given.results)
+    known = [line for line in results.read(file) if line.get('device') == about['device']]
+    left_out = 0
+    for what in whats:
+        for case in measure.make_cases(what, chosen, mesh):
+            try:
+                with progress.bar(case.name, chosen.rounds, show=is_writer) as advance:
+                    measured = measure.measure(case, chosen, mesh, advance)
+            except measure.DoesNotFitError as problem:
+                left_out += 1
+                progress.say(f'does not fit: {problem}')
+                continue
+            line = measure.describe(case, measured, chosen, mesh, measure.best(known, case.dtype)) | about
+            known.append(line)
+            progress.say(f'{case.name}: {report.outcome(line)}')
+            if is_writer and given.append:
+                results.add(line, file)
+    return left_out
+
+
+if __name__ == '__main__':
+    flags.DEFINE_list('what', list(WHATS), 'What is measured, comma-separated.')
+    config_flags.DEFINE_config_file(
+        'config',
+        None,
+        'Model and sizes: configs/benchmark.py with its argument after a colon (tiny, small, llama3.1-8b, ...).',
+        lock_config=True,
+    )
+    flags.DEFINE_string('results', 'benchmarks/results.jsonl', 'File to which a line is appended for each case.')
+    flags.DEFINE_bool('append', True, 'Append to the file.')
+    stage.define_process_flags()
+    stage.run(main, __doc__)
