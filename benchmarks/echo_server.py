@@ -3,8 +3,9 @@
     python -m benchmarks.echo_server --latency=0.05
 
 It prints its address. The reply, what stands between <reply> tags of the last message, goes back as it came, escaped as
-it is, so no JSON is read or written; a call takes some 0.1 ms of CPU, where a real service would run elsewhere. It waits
-by select(), to the microsecond, so that no answer is early; loops that count in milliseconds answer up to 0.4 ms early.
+it is, so no JSON is read or written; a call takes some 0.1 ms of CPU, where a real service would run elsewhere. It
+waits by select(), to the microsecond, so that no answer is early; loops that count in milliseconds answer up to 0.4 ms
+early.
 """
 
 import argparse
