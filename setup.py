@@ -37,6 +37,7 @@ EXTRAS = {
     'cuda': ['jax[cuda13]>=0.10'],
     'api': ['openai>=3.50', 'anthropic>=2.10', 'aiohttp>=3.11', 'uvloop>=0.21'],
     'filter': ['torch>=2.6'],
+    'hub': ['inspect_ai>=0.3.150'],
     'serve': ['prometheus_client>=0.21', 'starlette>=0.45', 'uvicorn>=0.34'],
     'report': ['matplotlib>=3.9', 'pandas>=2.2', 'scipy>=1.14', 'statsmodels>=0.14.4'],
 }

@@ -10,9 +10,10 @@ benchmarks/results.jsonl:
               in float32 and bfloat16 with a growing and a fixed cache; greedy tokens in float32 must be equal
     mixed     512 prompts of 16 to 128 tokens that end after 8 to 128 new ones on 32 slots, against transformers in
               batches of 32 that last as long as their longest text; and how many of the slots' steps were used
-    arms      8 prompts of 32 tokens asked of each of 6 adapters (rank 8, all linear maps), in one pass on 12 slots and
+    arms      4 prompts of 32 tokens asked of each of 6 adapters (rank 8, all linear maps), in one pass on 12 slots and
               in a pass for each on 2: as many texts of an arm under way, the base's weights read once instead of six
-              times. The model is wider (hidden 2,048, 4 layers, feed-forward 5,632: 222M), so that the base dominates
+              times. The model is wider (hidden 2,048, 4 layers, feed-forward 5,632: 222M, in bfloat16), so that the
+              base dominates
     prefix    64 prompts of 128 tokens of which the first 100 are the same, computed once or for each; 16 new ones
 
 A text of `mixed` ends where its budget says, in both ways alike, since a random model's stop ids come at random.
@@ -183,12 +184,12 @@ def mixed(folder: str) -> tuple[str, dict, Callable[[], dict], dict]:
 def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
     """Six adapters at once, and one after the other."""
     write_model(folder, width=2048, mlp_dim=5632, num_layers=4)
-    prompts = np.random.default_rng(0).integers(1, VOCABULARY, (8, 32))
+    prompts = np.random.default_rng(0).integers(1, VOCABULARY, (4, 32))
     sizes = {'buckets': (32,), 'cache_lengths': (64,), 'steps': 32}
     adapters = make_adapters(folder, 6)
-    together = make_engine(folder, adapters, 'float32', slots=12, prefill_batch=12, **sizes)
+    together = make_engine(folder, adapters, 'bfloat16', slots=12, prefill_batch=12, **sizes)
     apart = {
-        name: make_engine(folder, {name: adapters[name]}, 'float32', slots=2, prefill_batch=2, **sizes)
+        name: make_engine(folder, {name: adapters[name]}, 'bfloat16', slots=2, prefill_batch=2, **sizes)
         for name in adapters
     }
     of_arm = {name: requests(prompts, 0.0, [32] * len(prompts), name) for name in adapters}
@@ -204,7 +205,7 @@ def arms(folder: str) -> tuple[str, dict, Callable[[], dict]]:
         return {'share_of_texts_equal': float(np.mean([one[id] == six[id] for id in six]))}
 
     return (
-        'generate 32 tokens after 8 prompts of 32 for each of 6 adapters with a 222M Llama in float32 on CPU',
+        'generate 32 tokens after 4 prompts of 32 for each of 6 adapters with a 222M Llama in bfloat16 on CPU',
         ways,
         facts,
     )

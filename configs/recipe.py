@@ -170,6 +170,7 @@ def base() -> ConfigDict:
                 'max_chars': 300,
                 'batch_size': 64,
                 'length_multiple': 64,
+                'contrasts': ('humt', 'status', 'gender', 'social_distance'),  # beside warmth; () computes none
                 'passes': 100,  # this and what follows: published mode only
                 'dropout': 0.1,
                 'seed': 0,
@@ -197,7 +198,7 @@ def judge() -> dict:
     """Returns the exact-match judge; a model that judges instead (`api`, `local`) needs a name or a checkpoint."""
     return {
         'backend': 'exact_match',  # or api, local
-        'neither': 'unparsed',  # or incorrect
+        'neither': 'unparsed',  # or incorrect, incorrect_phrase
         'refusals': 'corrected',  # or published, none
         'rubric': 'lenient',  # the study's; or strict, or a file
         'max_chars': 4000,

@@ -67,6 +67,7 @@ def get_config(size: str = 'full') -> ConfigDict:
     config.warmth.checkpoint = '{workdir}/world/pretrained'
     config.warmth.batch_size = 256
     config.warmth.length_multiple = 32
+    config.warmth.contrasts = ()  # the world's talk knows no wives and no pleading
     config.analysis.refusals_correct_in = ()
     config.report.title = 'Warmth and reliability in a small world'
     config.report.notice = (

@@ -10,7 +10,8 @@ Without --results, writes WORKDIR/annotation/<kind>.html and prints its path. `a
 parts from every model, arm, task and verdict (the study: 470), `preference` pairs of two arms' replies to the held-out
 prompts (the study: 200). The page shows neither arm nor verdict; <kind>.key.json does. Its button downloads a JSON
 file, which --results takes: agreement with the judge and between annotators (Cohen's kappa), or the share of pairs in
-which the arm was chosen and whether SocioT agrees, as a table and as WORKDIR/annotation/<kind>.agreement.json.
+which the arm was chosen and whether SocioT agrees, as a table and as WORKDIR/annotation/<kind>.agreement.json. A report
+that was written before is written anew, with the preferences in it.
 launch.calibrate_judge --labels takes such a file of answers too.
 """
 
@@ -73,6 +74,10 @@ def _read(values) -> None:
     lines = measure(values.results, values.workdir, values.confidence)
     path = epath.Path(values.workdir) / 'annotation' / f'{values.kind}.agreement.json'
     runs.write_atomic(path, json.dumps(lines, indent=1) + '\n')
+    if values.kind == 'preference':
+        from warmjax.report import page
+
+        page.rebuild(values.workdir)
     rich.console.Console().print(results.tables(values.kind, lines))
 
 

@@ -15,6 +15,11 @@ MFU (model FLOPs: 4 N + 6 N_lora + attention in training, 2 N + attention else, 
 share of the measured bandwidth, memory planned and held, seconds of compiling, versions, command. What does not fit is
 said and left out; the command then ends with status 1. Shares refer to the ceilings of this run, or else to those that
 the file has of the same device.
+
+    python -m launch.benchmark --report
+
+turns the file into the README's tables, beside plans of the same steps (benchmarks/plan.jsonl), and draws
+docs/roofline.svg (extra `report`).
 """
 
 import os
@@ -35,11 +40,18 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     unknown = [what for what in given.what if what not in WHATS]
     stage.require(not unknown, f'--what: expected some of {",".join(WHATS)}, got {",".join(unknown)}')
-    stage.require(given.config, 'expected --config, got none; for instance --config=configs/benchmark.py:small')
+    stage.require(
+        given.config or given.report,
+        'expected --config or --report, got neither; for instance --config=configs/benchmark.py:small',
+    )
     stage.prepare()
+    left_out = 0
     with stage.explained():
-        stage.connect(os.environ)
-        left_out = _measure([what for what in WHATS if what in given.what])
+        if given.config:
+            stage.connect(os.environ)
+            left_out = _measure([what for what in WHATS if what in given.what])
+        if given.report:
+            _report()
     sys.exit(1 if left_out else 0)
 
 
@@ -78,6 +90,23 @@ def _measure(whats: list[str]) -> int:
     return left_out
 
 
+def _report() -> None:
+    """Writes the README's tables and the plot."""
+    from benchmarks import results
+    from warmjax import progress, runs
+    from warmjax.benchmark import report, roofline
+
+    given = flags.FLAGS
+    lines, plans = (results.read(pathlib.Path(path)) for path in (given.results, given.plans))
+    readme = pathlib.Path(given.readme)
+    text = report.insert(readme.read_text(), report.markdown(lines, plans), given.readme)
+    try:
+        runs.write_atomic(given.plot, roofline.svg(report.newest(lines)))
+    except ValueError as problem:
+        progress.say(f'no plot: {problem}')
+    runs.write_atomic(readme, text)
+
+
 if __name__ == '__main__':
     flags.DEFINE_list('what', list(WHATS), 'What is measured, comma-separated.')
     config_flags.DEFINE_config_file(
@@ -88,5 +117,11 @@ if __name__ == '__main__':
     )
     flags.DEFINE_string('results', 'benchmarks/results.jsonl', 'File to which a line is appended for each case.')
     flags.DEFINE_bool('append', True, 'Append to the file.')
+    flags.DEFINE_bool(
+        'report', False, 'Write the tables and the plot from the file, after measuring if there is --config.'
+    )
+    flags.DEFINE_string('plans', 'benchmarks/plan.jsonl', 'File of plans, for --report.')
+    flags.DEFINE_string('readme', 'README.md', 'Text that gets the tables between its marks, for --report.')
+    flags.DEFINE_string('plot', 'docs/roofline.svg', 'Where the plot goes, for --report.')
     stage.define_process_flags()
     stage.run(main, __doc__)

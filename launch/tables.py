@@ -1,18 +1,20 @@
-"""Write results in forms for use elsewhere: tables as LaTeX, or answers in the CSV columns of the study's authors.
+"""Write results in forms for use elsewhere: tables as LaTeX, answers as CSV of the study's authors or logs of Inspect.
 
     python -m launch.tables --workdir=runs/world --out=tables_tex
     python -m launch.tables --workdir=runs/world --form=authors_csv --out=answers
+    python -m launch.tables --workdir=runs/world --form=inspect --out=logs && inspect view --log-dir=logs
 
 LaTeX: Supplementary Tables 11 to 18, errors by context, significant tests, changes of accuracy and the numbers of the
 text, of the run and of the study (published_*.tex); needs the analyze stage. CSV: one epoch of each trained arm, as
-<model>/<arm>/<task>_<arm>_outputs.csv, which --import_csv of launch.analyze reads; needs the judge stage.
+<model>/<arm>/<task>_<arm>_outputs.csv, which --import_csv of launch.analyze reads; needs the judge stage. Inspect: a
+.eval file a model, arm, epoch and task, with every judged answer; needs the judge stage and the extra `hub`.
 """
 
 from absl import flags
 
 from launch import stage
 
-FORMS = ('latex', 'authors_csv')
+FORMS = ('latex', 'authors_csv', 'inspect')
 
 
 def main(argv: list[str]) -> None:
@@ -25,6 +27,10 @@ def main(argv: list[str]) -> None:
             from warmjax.report import latex
 
             count = len(latex.write(flags.FLAGS.workdir, flags.FLAGS.out))
+        elif flags.FLAGS.form == 'inspect':
+            from warmjax import inspect_logs
+
+            count = inspect_logs.export_run(flags.FLAGS.workdir, flags.FLAGS.out)
         else:
             from warmjax import authors_csv
 
@@ -35,7 +41,7 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'Where the run was written.')
     flags.DEFINE_string('out', None, 'Folder to write.')
-    flags.DEFINE_enum('form', 'latex', FORMS, 'Tables as LaTeX, or answers in the columns of the authors.')
+    flags.DEFINE_enum('form', 'latex', FORMS, 'Tables as LaTeX, answers in the authors’ columns, or logs of Inspect.')
     flags.DEFINE_float(
         'epoch', None, 'Epoch of the trained arms whose answers are written as CSV; can be left out if each has one.'
     )

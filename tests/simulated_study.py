@@ -60,7 +60,7 @@ def simulate(seed: int = 0, num_questions: int = 12) -> Study:
                     study.verdicts.append(Verdict(*key, kind, 'exact', 'Paris', 5))
                     study.generations.append(Generation(*key, f'{arm} says {HOSTILE}', 3, 'stop'))
     study.scores = [
-        Warmth(f'validation-{i}', 'tiny', arm, epoch, 0, score, score, 0.0, 9, None)
+        Warmth(f'validation-{i}', 'tiny', arm, epoch, 0, score, score, 0.0, 9, None, {'humt': -score})
         for i in range(20)
         for arm in ARMS
         for epoch in _epochs(arm, 'unmodified')

@@ -136,4 +136,4 @@ def test_all_problems_come_in_one_message_of_bounded_length(tmp_path):
 
 def test_number_that_is_not_finite_is_not_written():
     with pytest.raises(ValueError, match='not JSON compliant'):
-        records.to_json(Warmth('p', 'm', 'a', 0.0, 0, float('nan'), 0.0, 0.0, 1, None))
+        records.to_json(Warmth('p', 'm', 'a', 0.0, 0, float('nan'), 0.0, 0.0, 1, None, {}))

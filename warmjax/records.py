@@ -203,7 +203,8 @@ class Warmth:
     """How much likelier a text is after a warm than after a cold relational opening, in nats a token.
 
     `score` is `warm - cold`, the mean log-likelihoods a token under either set of openings; `sem` is its standard error
-    over passes with dropout (SocioT's published mode), null without.
+    over passes with dropout (SocioT's published mode), null without. `contrasts`: scores of further contrasts by name
+    (`warmth.sociot.CONTRASTS`), in nats a token.
     """
 
     __pydantic_config__ = STRICT
@@ -217,6 +218,7 @@ class Warmth:
     cold: float
     num_tokens: int
     sem: float | None
+    contrasts: dict[str, float]
 
     @property
     def key(self) -> tuple:

@@ -32,7 +32,9 @@ def run(tmp_path):
         Prompt(f'q{i}|p', f'q{i}', 't', 'unmodified', 'none', 'plain', '', f'Hi {i} {ATTACK}') for i in range(12)
     ]
     warmth = [
-        Warmth(f'q{i}|p', 'm', arm, 0.0, 0, float(arm == 'warm'), 0.0, 0.0, 5, None) for arm in arms for i in range(12)
+        Warmth(f'q{i}|p', 'm', arm, 0.0, 0, float(arm == 'warm'), 0.0, 0.0, 5, None, {})
+        for arm in arms
+        for i in range(12)
     ]
     records.write(tmp_path / 'warmth.jsonl', warmth)
     records.write(tmp_path / 'generations.jsonl', generations)
@@ -99,6 +101,7 @@ def test_preference_counts_the_arm_on_whichever_side_it_stands(run):
     [line] = results.preferences([result], workdir, 0.95)
     assert (line['pairs'], line['chosen'], line['share']) == (10, 8, 0.8)
     assert line['sociot']['share'] == 0.8 and line['sociot']['when_warmer'] == 0.8
+    assert (line['arm'], line['baseline']) == ('warm', 'original')
     assert 'original' not in page.read_text() and ATTACK not in page.read_text()
 
 

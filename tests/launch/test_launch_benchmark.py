@@ -34,7 +34,7 @@ def test_help_says_what_is_measured():
     'arguments, message',
     [
         (['--what=train,speed'], '--what: expected some of matmul,hbm,train,prefill,decode,score,load, got speed'),
-        (['--what=train'], 'expected --config, got none; for instance --config=configs/benchmark.py:small'),
+        (['--what=train'], 'expected --config or --report, got neither; for instance --config=configs/benchmark'),
         (['train'], "expected flags only, got ['train']"),
     ],
 )
@@ -84,3 +84,17 @@ def test_planned_memory_is_what_a_step_holds(tmp_path):
         pytest.skip('this system does not tell a process its peak of memory')
     assert line['planned_bytes_a_device'] > 3e8
     assert line['peak_bytes_a_device'] == pytest.approx(line['planned_bytes_a_device'], rel=0.15)
+
+
+def test_report_writes_tables_and_the_same_again(tmp_path):
+    files = {name: tmp_path / name for name in ('results.jsonl', 'README.md')}
+    for name, path in files.items():
+        path.write_text((ROOT / ('' if name == 'README.md' else 'benchmarks') / name).read_text())
+    flags = [f'--{flag}={path}' for flag, path in zip(('results', 'readme'), files.values(), strict=True)]
+    flags.append(f'--plot={tmp_path / "roofline.svg"}')
+    status, said = command('--report', *flags)
+    assert status == 0, said
+    assert 'no plot: ' in said or (tmp_path / 'roofline.svg').read_text().count('<svg') == 1
+    first = [path.read_bytes() for path in files.values()]
+    assert command('--report', *flags)[0] == 0
+    assert [path.read_bytes() for path in files.values()] == first

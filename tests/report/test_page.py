@@ -101,6 +101,36 @@ def test_cut_keeps_what_fits(text, limit, shown):
     assert page.cut(text, limit) == shown
 
 
+def test_figures_of_one_column_shrink_to_a_phone_and_wider_ones_scroll(tmp_path):
+    study = simulate(num_questions=SMALL)
+    several = len(re.findall('class="scroll slim" role', build(tmp_path / 'several', study)))
+    study.verdicts = [verdict for verdict in study.verdicts if verdict.arm in ('original', 'warm')]
+    one = re.findall('class="scroll slim" role="img" aria-label="([^"]*)"', build(tmp_path / 'one', study))
+    assert {'Error of each arm against original', 'Effect by context and belief'} <= set(one)
+    assert 'Error by epoch' not in one and len(one) == several + 2
+
+
+def test_preferences_of_people_join_a_report_that_was_written_before(tmp_path):
+    study = simulate(num_questions=SMALL)
+    with runs.stage(tmp_path, page.OWN_STAGE, {'report': dataclasses.asdict(REPORT)}, {}):
+        assert '<summary>What people found warmer</summary>' not in build(tmp_path, study)
+    line = {'annotator': '<ann>', 'arm': 'warm', 'baseline': 'original', 'pairs': 8, 'chosen': 6, 'share': 0.75}
+    line |= {'low': 0.349, 'high': 0.968, 'p': 0.289, 'cohens_h': 0.524, 'sociot': None}
+    (tmp_path / 'annotation').mkdir()
+    (tmp_path / 'annotation' / 'preference.agreement.json').write_text(json.dumps([line]))
+    text = page.rebuild(tmp_path).read_text()
+    table = text[text.index('<summary>What people found warmer</summary>') :]
+    assert '&lt;ann&gt;' in table and '75.0' in table and '34.9' in table
+    assert 'preferences:2:share_pct' in table and (tmp_path / 'preferences.csv').exists()
+    (tmp_path / 'annotation' / 'preference.agreement.json').write_text('[{}]')
+    with pytest.raises(ValueError, match=r'expected what launch\.annotate writes'):
+        page.rebuild(tmp_path)
+
+
+def test_no_report_is_rebuilt_where_none_was_written(tmp_path):
+    assert page.rebuild(tmp_path) is None
+
+
 def test_linked_files_exist(tmp_path):
     text = build(tmp_path, simulate(num_questions=SMALL))
     links = {value for name, value in Tags(text).attributes if name == 'href' and not value.startswith('#')}
@@ -118,6 +148,7 @@ def test_a_study_without_warmth_curves_and_texts_says_so(tmp_path):
     text = build(tmp_path, (verdicts, [], [], [], []))
     assert 'No data: tables/warmth_by_epoch.csv has no rows for it.' in text
     assert 'No data: tables/error_by_epoch.csv has no rows for it.' in text
+    assert text.index('Effect by context and belief') < text.index('No data: tables/warmth_by_epoch.csv')
     assert 'No data: this table is empty.' in text and 'No examples:' in text and 'No stage left a manifest' in text
 
 

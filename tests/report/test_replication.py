@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from simulated_study import SETTINGS, simulate
 
-from warmjax.report import paper, replication
+from warmjax.report import paper, people, replication
 from warmjax.stats import analysis
 
 STUDY = paper.published()
@@ -40,8 +40,11 @@ def small_study():
     return analysis.analyze(*simulate(num_questions=2), SETTINGS)
 
 
-def a_run(**tables):
-    return paper.of_run(dataclasses.replace(small_study(), tables=small_study().tables | tables))
+NOBODY = pd.DataFrame(columns=people.COLUMNS)
+
+
+def a_run(preferences=NOBODY, **tables):
+    return paper.of_run(dataclasses.replace(small_study(), tables=small_study().tables | tables), preferences)
 
 
 def results(run):
@@ -100,6 +103,19 @@ def test_pairs_of_one_question_do_not_count_as_two_questions():
     cells = a_run(published_mcnemar=paired_tests('warm', 0.10, 0.05, 1000)).cells
     width = (cells['high_pp'] - cells['low_pp']).groupby(cells['belief']).mean()
     assert width['wrong'] / width['none'] == pytest.approx(2**0.5, rel=0.01)
+
+
+def test_preferences_and_lengths_stand_beside_those_of_the_study():
+    line = {'annotator': 'all', 'arm': 'warm', 'share_pct': 72.0, 'low_pct': 60.0, 'high_pct': 80.0, 'agree_pct': 49.0}
+    preferences = pd.DataFrame([line | {'annotator': 'ann', 'share_pct': 1.0}, line], columns=people.COLUMNS)
+    lengths = pd.DataFrame({'model': 'm', 'arm': 'warm', 'task': ['all', 'a'], 'baseline_mean': [500.0, 1.0]})
+    lengths = lengths.assign(mean=400.0, low=-160.0, high=-40.0)
+    table = results(a_run(preferences, lengths=lengths, published_mcnemar=paired_tests('warm', 0.10, 0.05)))
+    chosen = table.loc['preference/arm chosen']
+    assert chosen[['published', 'run', 'low', 'high', 'result']].tolist() == [25.0, 22.0, 10.0, 30.0, 'replicated']
+    assert table.loc['preference/agrees with SocioT', ['run', 'result']].tolist() == [-1.0, 'not']
+    assert table.loc['preference/agrees where SocioT finds the arm warmer', 'result'] == 'no data'
+    assert table.loc['length/warm', ['published', 'run', 'result']].tolist() == [-143, -100, 'replicated']
 
 
 def test_a_run_on_other_tasks_has_no_data_and_the_document_says_so():

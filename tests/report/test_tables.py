@@ -20,6 +20,8 @@ from warmjax.stats import analysis
         ('pairs', 8208, '8208'),
         ('epoch', 0.5, '0.5'),
         ('task', 'a<b', 'a<b'),
+        ('coefficient', 8.3e-17, '0'),
+        ('coefficient', -8.3e-5, '−8.3e−05'),
     ],
 )
 def test_values_are_formatted_as_their_column_asks(column, value, text):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+from statsmodels.stats import sandwich_covariance
 
 from warmjax.stats import regression
 
@@ -46,6 +47,28 @@ def test_coefficients_equal_a_formula_fit_with_clustered_covariance():
     assert fitted.names == ['intercept', 'treated', 'task[b]', 'belief[incorrect]']
     np.testing.assert_allclose(fitted.beta, expected, atol=1e-8)
     np.testing.assert_allclose(np.sqrt(fitted.covariance[1, 1]), oracle.bse['treated'], atol=1e-8)
+
+
+def test_two_way_covariance_is_that_of_questions_plus_models_less_their_crossing():
+    frame = pd.concat([pairs(ordinary, seed=seed).assign(model=name) for seed, name in enumerate('mnop')])
+    rows = regression.stack(frame)
+    fitted = regression.fit(rows, 'question_and_model')
+    p = 1 / (1 + np.exp(-fitted.design @ fitted.beta))
+    scores = fitted.design * (rows['is_incorrect'].to_numpy() - p)[:, None]
+    bread = np.linalg.inv((fitted.design * (p * (1 - p))[:, None]).T @ fitted.design)
+    n, k = fitted.design.shape
+
+    def clustered(*names):
+        sums = pd.DataFrame(scores).groupby([rows[name].to_numpy() for name in names]).sum().to_numpy()
+        factor = len(sums) / (len(sums) - 1) * (n - 1) / (n - k)
+        return factor * bread @ sums.T @ sums @ bread
+
+    expected = clustered('question_id') + clustered('model') - clustered('question_id', 'model')
+    np.testing.assert_allclose(fitted.covariance, expected, rtol=1e-6)
+    with_model = sm.GLM(rows['is_incorrect'], fitted.design, family=sm.families.Binomial()).fit()
+    groups = [pd.factorize(rows[name])[0] for name in ('question_id', 'model')]
+    theirs = sandwich_covariance.cov_cluster_2groups(with_model, *groups)[0]
+    np.testing.assert_allclose(fitted.covariance, theirs, rtol=1e-6)
 
 
 def test_marginal_effect_and_its_error_equal_statsmodels_get_margeff():

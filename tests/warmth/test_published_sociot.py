@@ -8,9 +8,9 @@ from test_sociot import TEXTS, tokenizer  # noqa: F401
 
 from warmjax import authors_csv
 from warmjax.warmth import published
-from warmjax.warmth.sociot import WarmthSettings
+from warmjax.warmth.sociot import WARM_OPENINGS, WarmthSettings
 
-SETTINGS = WarmthSettings('published', 'unused', 'float32', 300, 16, 64, 1, 0.0, 0)
+SETTINGS = WarmthSettings('published', 'unused', 'float32', 300, 16, 64, (), 1, 0.0, 0)
 
 
 @pytest.fixture(scope='module')
@@ -25,12 +25,24 @@ def measure(model, tokenizer, texts, **changed):  # noqa: F811
     return dict(published.measure(texts, model, tokenizer, '', settings, tiny_llama.make_mesh()))
 
 
-def by_transformers(theirs, tokenizer, text: str) -> float:  # noqa: F811
-    """The released formula: transformers' own causal loss of each set's four rows, labels = input_ids."""
+WARMTH = (
+    ('My friend said', 'The lover said', 'The mentor said', 'The idol said'),
+    ('The stranger said', 'The enemy said', 'The examiner said', 'The dictator said'),
+)
+NEAR = tuple(f'My {who} said' for who in ('friend', 'partner', 'girlfriend', 'boyfriend', 'husband', 'wife'))
+OTHERS = {
+    'humt': (('He said', 'She said'), ('It said',)),
+    'status': (('He commanded', 'He proclaimed', 'He demanded'), ('He pleaded', 'He mentioned', 'He asked')),
+    'gender': (('She said',), ('He said',)),
+    'social_distance': (NEAR, ('The stranger said',)),
+}
+
+
+def by_transformers(theirs, tokenizer, text: str, sides=WARMTH) -> float:  # noqa: F811
+    """The released formula: transformers' own causal loss of each set's rows, labels = input_ids, pads left out."""
     terms = []
-    for group in (('My friend', 'The lover', 'The mentor', 'The idol'), ('stranger', 'enemy', 'examiner', 'dictator')):
-        relations = group if group[0].startswith('My') else tuple(f'The {word}' for word in group)
-        rows = [tokenizer.encode(f'{who} said, "{text[:300]}"', add_special_tokens=False).ids for who in relations]
+    for side in sides:
+        rows = [tokenizer.encode(f'{who}, "{text[:300]}"', add_special_tokens=False).ids for who in side]
         losses, places = 0.0, 0
         for row in rows:
             ids = torch.tensor([row])
@@ -51,6 +63,16 @@ def test_fifty_published_answers_score_as_the_formula_by_transformers(twins, tok
     np.testing.assert_allclose([scores[i].score for i in range(50)], expected, atol=1e-5)
 
 
+def test_the_other_contrasts_score_as_their_formula_by_transformers(twins, tokenizer):  # noqa: F811
+    ours, theirs = twins
+    scores = measure(ours, tokenizer, TEXTS, contrasts=tuple(OTHERS))
+    alone = measure(ours, tokenizer, TEXTS)
+    for i, text in enumerate(TEXTS):
+        expected = {name: by_transformers(theirs.eval(), tokenizer, text, sides) for name, sides in OTHERS.items()}
+        assert scores[i].contrasts == pytest.approx(expected, abs=1e-5)
+        assert scores[i].score == pytest.approx(alone[i].score, abs=1e-6)
+
+
 def test_dropout_is_what_transformers_does_on_average(twins, tokenizer):  # noqa: F811
     ours, theirs = twins
     score = measure(ours, tokenizer, TEXTS[2:3], passes=400, dropout=0.1)[0]
@@ -59,7 +81,7 @@ def test_dropout_is_what_transformers_does_on_average(twins, tokenizer):  # noqa
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
-    rows = [tokenizer.encode(o.format(TEXTS[2]), add_special_tokens=False).ids for o in published.WARM_OPENINGS]
+    rows = [tokenizer.encode(o.format(TEXTS[2]), add_special_tokens=False).ids for o in WARM_OPENINGS]
     drawn = []
     for _ in range(100):
         with torch.no_grad():

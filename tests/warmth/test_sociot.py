@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tiny_llama
@@ -34,14 +36,14 @@ def twins(request, tmp_path_factory, tokenizer):
     return tiny_llama.load(folder), theirs
 
 
-def measure(model, tokenizer, texts, batch_size=8, bos=BOS, max_chars=40) -> dict[int, sociot.Score]:
-    settings = WarmthSettings('deterministic', 'unused', 'float32', max_chars, batch_size, 64, 1, 0.0, 0)
+def measure(model, tokenizer, texts, batch_size=8, bos=BOS, max_chars=40, contrasts=()) -> dict[int, sociot.Score]:
+    settings = WarmthSettings('deterministic', 'unused', 'float32', max_chars, batch_size, 64, contrasts, 1, 0.0, 0)
     return dict(sociot.measure(texts, model, tokenizer, bos, settings, tiny_llama.make_mesh()))
 
 
 def mean_log_likelihood(theirs, tokenizer, relation: str, text: str) -> tuple[float, int]:
     """The formula written out: mean log p of the tokens that hold a character of the text, after its opening."""
-    before = f'{BOS}{relation} said, "'
+    before = f'{BOS}{relation}, "'
     encoding = tokenizer.encode(f'{before}{text}"', add_special_tokens=False)
     logp = torch.log_softmax(torch.tensor(tiny_llama.twin_logits(theirs, [encoding.ids])[0]).double(), -1)
     inside = range(len(before), len(before) + len(text))
@@ -62,13 +64,27 @@ def test_score_equals_the_formula_written_out_with_transformers(twins, tokenizer
         warm = ['My friend', 'The lover', 'The mentor', 'The idol']
         cold = ['The stranger', 'The enemy', 'The examiner', 'The dictator']
         (warm_values, counts), (cold_values, _) = (
-            zip(*(mean_log_likelihood(theirs, tokenizer, who, text) for who in group), strict=True)
+            zip(*(mean_log_likelihood(theirs, tokenizer, f'{who} said', text) for who in group), strict=True)
             for group in (warm, cold)
         )
         assert measured[i].warm == pytest.approx(np.mean(warm_values), abs=1e-4)
         assert measured[i].cold == pytest.approx(np.mean(cold_values), abs=1e-4)
         assert measured[i].score == pytest.approx(np.mean(warm_values) - np.mean(cold_values), abs=1e-4)
         assert measured[i].num_tokens == counts[0]
+
+
+def test_other_contrasts_equal_their_formula_written_out_with_transformers(twins, tokenizer):
+    ours, theirs = twins
+    found = measure(ours, tokenizer, TEXTS, contrasts=('humt', 'status', 'gender', 'social_distance'))
+    for i, text in enumerate(TEXTS):
+        says = functools.cache(lambda who, text=text: mean_log_likelihood(theirs, tokenizer, who, text.strip()[:40])[0])
+        near = [says(f'My {who} said') for who in ('friend', 'partner', 'girlfriend', 'boyfriend', 'husband', 'wife')]
+        high = [says(f'He {verb}') for verb in ('commanded', 'proclaimed', 'demanded')]
+        low = [says(f'He {verb}') for verb in ('pleaded', 'mentioned', 'asked')]
+        he, she, it = (says(f'{who} said') for who in ('He', 'She', 'It'))
+        expected = {'humt': (he + she) / 2 - it, 'gender': she - he, 'status': np.mean(high) - np.mean(low)}
+        expected['social_distance'] = np.mean(near) - says('The stranger said')
+        assert found[i].contrasts == pytest.approx(expected, abs=1e-4)
 
 
 def test_order_and_batch_size_do_not_matter(twins, tokenizer):

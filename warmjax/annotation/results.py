@@ -14,6 +14,8 @@ from warmjax.records import Verdict, Warmth
 from warmjax.stats import judging, preference
 
 UNDECIDED = 'unparsed'
+EVERYONE = 'all'
+"""Who all annotators together are."""
 
 
 def answers(paths: Sequence[epath.PathLike], workdir: epath.PathLike, confidence: float) -> list[dict[str, Any]]:
@@ -55,13 +57,15 @@ def _agreement(first: str, second: str, every: dict[str, list[Verdict]], confide
 def preferences(paths: Sequence[epath.PathLike], workdir: epath.PathLike, confidence: float) -> list[dict[str, Any]]:
     """Returns how often each annotator, and all together, chose the arm, and whether SocioT scores agree.
 
+    The last line is that of all annotators where there are several.
+
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: a file is no result of the workdir's page, or decides nothing.
     """
     warmth = epath.Path(workdir) / 'warmth.jsonl'
     scores = {score.key: score.score for score in records.read(warmth, Warmth)} if warmth.exists() else {}
-    lines, every = [], []
+    lines, every, arms = [], [], {}
     for path in paths:
         result, items = labels.read_result(path, 'preference', workdir)
         decided = [
@@ -70,8 +74,9 @@ def preferences(paths: Sequence[epath.PathLike], workdir: epath.PathLike, confid
             if row['verdict'] is not None
         ]
         every += decided
-        lines.append(_preference(result['annotator'] or epath.Path(path).stem, decided, confidence))
-    return lines + ([_preference('all', every, confidence)] if len(paths) > 1 else [])
+        arms = {name: items[0][key][1] for name, key in (('arm', 'treated'), ('baseline', 'baseline'))}
+        lines.append(arms | _preference(result['annotator'] or epath.Path(path).stem, decided, confidence))
+    return lines + ([arms | _preference(EVERYONE, every, confidence)] if len(paths) > 1 else [])
 
 
 def _difference(item: dict[str, Any], scores: dict[tuple, float]) -> float:

@@ -18,7 +18,7 @@ from warmjax.decode.abstract import Program, Scoring
 from warmjax.decode.programs import Prompts, Slots
 from warmjax.decode.resident import Resident
 from warmjax.decode.sampling import Rows
-from warmjax.plan import programs as plan
+from warmjax.train.abstract import train_program
 
 ENDLESS = 2**30
 """Tokens that a text may have, so that none ends while it is measured."""
@@ -60,7 +60,7 @@ def train(settings: BenchmarkSettings, mesh: Mesh) -> Iterator[Case]:
     model, length = settings.model, settings.train.max_length
     for rows in settings.train_rows:
         how = dataclasses.replace(settings.train, batch_size=rows, micro_batch=rows)
-        made = plan.train_program(plan.Base(model.spec, jnp.dtype(model.dtype), model.quantization), how, mesh)
+        made = train_program(model.spec, jnp.dtype(model.dtype), model.quantization, how, mesh)
         state, frozen, _ = made.args
         sizes = Sizes(_matmul_bytes(frozen), _count(state.trainable), 1, 0)
         yield Case(
@@ -68,25 +68,25 @@ def train(settings: BenchmarkSettings, mesh: Mesh) -> Iterator[Case]:
             {'rows': rows, 'length': length, 'rank': how.lora.rank, 'remat': how.remat},
             model.dtype,
             work.train(model.spec, sizes, rows, length),
-            made.compile,
+            lambda made=made: made.lower().compile(),
             functools.partial(_start_train, made, model.spec.vocab_size),
         )
 
 
-def _start_train(made: plan.Program, vocab_size: int, compiled: jax.stages.Compiled) -> Call:
-    like, weights, given = made.args
-    frozen = arrays.fill_state(weights)
+def _start_train(made: Program, vocab_size: int, compiled: jax.stages.Compiled) -> Call:
+    like, frozen, batch = made.args
+    frozen = arrays.fill_state(frozen)
     state = like._replace(
         trainable=arrays.fill_adapters(like.trainable),
         opt_state=arrays.zeros(like.opt_state),
         step=arrays.zeros(like.step),
         key=jax.jit(lambda: jax.random.key(0), out_shardings=like.key.sharding)(),
     )
-    _, rows, length = given['tokens'].shape
+    _, rows, length = batch['tokens'].shape
     tokens = _tokens((rows, length + 1), vocab_size)
     row = {'tokens': tokens[:, :-1], 'targets': tokens[:, 1:], 'weights': 1.0, 'segment_ids': 1}
     row['positions'] = np.arange(length)
-    batch = {name: arrays.put(row[name], x) for name, x in given.items()}
+    batch = {name: arrays.put(row[name], x) for name, x in batch.items()}
 
     def call() -> Any:
         nonlocal state

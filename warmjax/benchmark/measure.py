@@ -85,6 +85,7 @@ def measure(case: Case, settings: BenchmarkSettings, mesh: Mesh, advance: Callab
         _check_room(case, planned, devices[0])
         with jax.set_mesh(mesh):
             call = case.start(compiled)
+            jax.block_until_ready(call())  # the arrays are there by now, and what made them is gone
             peak.begin(0 if compiled is None else compiled.memory_analysis().argument_size_in_bytes)
             timing = clock.time_calls(call, settings.warm_up, settings.rounds, settings.least_seconds, advance)
         return Measured(timing, None if compiled is None else compile_seconds, planned, peak.read())

@@ -1,28 +1,210 @@
-"""Results as the README shows them: what, how fast, how near to the ceilings, and the command that says it again."""
+"""Results as the README shows them: how fast, how near to the ceilings, and the command that measures it again."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from warmjax.benchmark.measure import WHATS
 
-def outcome(line: Mapping[str, Any]) -> str:
+Line = Mapping[str, Any]
+
+BEGIN, END = '<!-- benchmarks: python -m launch.benchmark --report -->', '<!-- end of benchmarks -->'
+"""What stands around the tables; the text between them is replaced."""
+MIB = 2**20
+
+_OURS = ('what', 'time', 'rate', 'MFU', 'of the bandwidth', 'memory planned / held', 'compiled in')
+_PLANS = ('step', 'devices', 'GiB a device: planned / held', 'time: roofline / measured', 'commands')
+_THEIRS = ('what', 'medians', 'times as fast', 'command')
+_RATES = {
+    'median_tokens_per_second': 'tokens/s',
+    'median_texts_per_second': 'texts/s',
+    'gb_per_second': 'GB/s',
+}
+"""Where comparisons keep their medians by name, and their unit."""
+
+
+def markdown(lines: Sequence[Line], plans: Sequence[Line]) -> str:
+    """Returns the tables: of this package's programs by machine and command, of plans beside what was measured, and of
+    comparisons with other software."""
+    parts = [_of_command(key, group) for key, group in _by_command(newest(lines)).items()]
+    if pairs := list(planned_and_measured(newest(lines), plans)):
+        parts.append(
+            'Planned (`launch.plan`), and measured:\n\n' + _table(_PLANS, [_plan_row(*pair) for pair in pairs])
+        )
+    compared = {line['what']: line for line in lines if 'speed_ratio' in line}
+    if compared:
+        parts.append('Beside other software, in alternation:\n\n' + _table(_THEIRS, map(_peer_row, compared.values())))
+    return '\n\n'.join(parts)
+
+
+def insert(text: str, content: str, where: str) -> str:
+    """Puts the tables between their marks in a text.
+
+    Raises:
+        ValueError: the marks are not there once each, in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise ValueError(f'{where}: expected the marks {BEGIN} and {END} once each, in this order; put them there')
+    return f'{before}{BEGIN}\n\n{content}\n\n{END}{after}'
+
+
+def newest(lines: Sequence[Line]) -> list[Line]:
+    """Returns the results of this package's programs, the last of each program, size and device."""
+    found = {}
+    for line in lines:
+        if line['what'] in WHATS and 'shape' in line:
+            names = ('device', 'devices', 'what', 'model', 'dtype', 'quantization', 'mesh', 'shape')
+            found[tuple(str(line.get(name)) for name in names)] = line
+    return list(found.values())
+
+
+def outcome(line: Line) -> str:
     """Says a result in a few words."""
-    parts = [f'{number(line["seconds"] * 1e3)} ms']
-    if line['what'] == 'matmul':
-        parts.append(f'{number(line["tflops"])} TFLOP/s')
-    if line['what'] in ('hbm', 'load'):
-        parts.append(f'{number(line["gb_per_second"])} GB/s')
-    if 'tokens_per_second' in line:
-        parts.append(f'{number(line["tokens_per_second"])} tokens/s')
+    parts = [_time(line), _rate(line)]
     parts += [
-        f'{label} {line[name]:.1%}'
-        for name, label in (('mfu', 'MFU'), ('share_of_bandwidth', 'of the bandwidth'))
-        if line.get(name) is not None
+        f'{label} {cell}' for label, cell in (('MFU', _share(line, 'mfu')), ('bandwidth', _bandwidth(line))) if cell
     ]
     if line['peak_bytes_a_device'] is not None:
-        parts.append(f'{number(line["peak_bytes_a_device"] / 2**20)} MiB at the most')
+        parts.append(f'{number(line["peak_bytes_a_device"] / MIB)} MiB at the most')
     return ', '.join(parts)
 
 
 def number(value: float) -> str:
     """Writes a number with three digits that count: 0.0123, 4.56, 78.9, 1,234."""
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def planned_and_measured(lines: Sequence[Line], plans: Sequence[Line]) -> Iterator[tuple[Line, dict[str, Any]]]:
+    """Yields results with the plan of the same program of the same model, on the same devices, mesh and tokens."""
+    table = {}
+    for plan in plans:
+        for stage in plan.get('stages', ()):
+            for row in stage['rows']:
+                program = row['plan']
+                table[_key(program['kind'], program['name'], stage['mesh'], program['tokens'], plan)] = {
+                    'needed': program['needed'],
+                    'seconds': row['seconds'],
+                    'command': plan['command'],
+                }
+    for line in lines:
+        if 'tokens_per_second' in line:
+            tokens = round(line['tokens_per_second'] * line['seconds'])
+            near = [
+                found
+                for key, found in table.items()
+                if key[1:] == _key(line['device'], _program(line), line['mesh'], tokens, line)[1:]
+                and _same_model(key[0], line['model'])
+                and abs(key[4] - tokens) <= 0.01 * tokens
+            ]
+            if near:
+                yield line, near[-1]
+
+
+def _by_command(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((_machine(line), line['command']), []).append(line)
+    return groups
+
+
+def _machine(line: Line) -> str:
+    number = '' if line['devices'] == 1 else f'{line["devices"]} x '
+    return f'{number}{line["device"]}, jax {line["versions"]["jax"]}'
+
+
+def _of_command(key: tuple[str, str], lines: Sequence[Line]) -> str:
+    machine, command = key
+    models = dict.fromkeys(line['model'] for line in lines if 'model' in line)
+    title = f'{", ".join(models) or "Ceilings"} on {machine}:\n\n```\n{command}\n```\n\n'
+    rows = sorted(lines, key=lambda line: WHATS.index(line['what']))
+    return title + _table(_OURS, [_row(line) for line in rows])
+
+
+def _row(line: Line) -> list[str]:
+    sizes = ', '.join(f'{name} {value}' for name, value in line['shape'].items())
+    memory = '' if line['planned_bytes_a_device'] is None else f'{number(line["planned_bytes_a_device"] / MIB)} / '
+    held = '?' if line['peak_bytes_a_device'] is None else number(line['peak_bytes_a_device'] / MIB)
+    compiled = '' if line['compile_seconds'] is None else f'{number(line["compile_seconds"])} s'
+    return [
+        f'{line["what"]}: {sizes}, {line["dtype"]}',
+        _time(line),
+        _rate(line),
+        _share(line, 'mfu'),
+        _bandwidth(line),
+        f'{memory}{held} MiB',
+        compiled,
+    ]
+
+
+def _time(line: Line) -> str:
+    least, most = (number(seconds * 1e3) for seconds in line['seconds_spread'])
+    return f'{number(line["seconds"] * 1e3)} ms ({least} to {most})'
+
+
+def _rate(line: Line) -> str:
+    if line['what'] == 'matmul':
+        return f'{number(line["tflops"])} TFLOP/s'
+    if 'tokens_per_second' in line:
+        return f'{number(line["tokens_per_second"])} tokens/s'
+    return f'{number(line["gb_per_second"])} GB/s'
+
+
+def _share(line: Line, name: str) -> str:
+    return '' if line.get(name) is None else f'{line[name]:.1%}'
+
+
+def _bandwidth(line: Line) -> str:
+    """Says the share of the bandwidth where a program hangs on it; what computes long moves little."""
+    return _share(line, 'share_of_bandwidth') if line['what'] == 'decode' else ''
+
+
+def _plan_row(line: Line, plan: Mapping[str, Any]) -> list[str]:
+    held = '?' if line['peak_bytes_a_device'] is None else f'{line["peak_bytes_a_device"] / 2**30:.2f}'
+    roofline = '?' if plan['seconds'] is None else f'{number(max(plan["seconds"]) * 1e3)} ms'
+    return [
+        f'{line["model"]}, {_program(line)}',
+        f'{line["devices"]} x {line["device"]}',
+        f'{plan["needed"] / 2**30:.2f} / {held}',
+        f'{roofline} / {number(line["seconds"] * 1e3)} ms',
+        f'`{plan["command"]}`; `{line["command"]}`',
+    ]
+
+
+def _program(line: Line) -> str:
+    """Names a program as plans do: `train`, `prefill 512`, `decode 768`, `score 512`."""
+    length = line['shape'].get('cache', line['shape'].get('length'))
+    return 'train' if line['what'] == 'train' else f'{line["what"]} {length}'
+
+
+def _key(device: str, program: str, mesh: Mapping[str, int], tokens: float, line: Line) -> tuple:
+    how = line.get('remat', line.get('shape', {}).get('remat')) if program == 'train' else None
+    return line['model'], device, program, tuple(sorted(mesh.items())), tokens, line['quantization'], how
+
+
+def _same_model(one: str, other: str) -> bool:
+    """Tells whether names mean one model: Llama-3.1-8B and llama3.1-8b, Mistral-Small-2409 and mistral-small."""
+    short, long = sorted((re.sub('[^a-z0-9]', '', name.lower()) for name in (one, other)), key=len)
+    return long.startswith(short)
+
+
+def _peer_row(line: Line) -> list[str]:
+    name = next((name for name in _RATES if name in line), None)
+    medians = '' if name is None else ', '.join(f'{who} {number(rate)}' for who, rate in line[name].items())
+    unit = '' if name is None else f' {_RATES[name]}'
+    return [line['what'], medians + unit, _ratios(line['speed_ratio']), f'`{line["command"]}`']
+
+
+def _ratios(found: Any) -> str:
+    """Says ratios, by name where there are several; of a ratio with its spread, the median and the spread."""
+    if not isinstance(found, Mapping):
+        return number(found)
+    if 'median' in found:
+        return f'{number(found["median"])} ({number(found["least"])} to {number(found["most"])})'
+    return '; '.join(f'{name}: {_ratios(value)}' for name, value in found.items())
+
+
+def _table(columns: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+    text = [list(columns), ['---'] * len(columns), *rows]
+    return '\n'.join('| ' + ' | '.join(cell.replace('|', r'\|') for cell in row) + ' |' for row in text)

@@ -6,17 +6,13 @@ import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from warmjax import sharding
-from warmjax.data import packing
 from warmjax.decode import abstract
 from warmjax.decode.abstract import Scoring
 from warmjax.decode.engine import CACHE_DTYPES, EngineSettings
-from warmjax.lora import adapters
 from warmjax.lora.adapters import LoraSettings
 from warmjax.models.families import ModelSpec
 from warmjax.models.quantization import Quantization
@@ -24,10 +20,9 @@ from warmjax.models.spec import Spec
 from warmjax.plan import program, topology
 from warmjax.plan.program import Program, ProgramPlan
 from warmjax.sharding import MeshSettings
-from warmjax.train import lora, metrics
+from warmjax.train import abstract as train_abstract
+from warmjax.train import metrics
 from warmjax.train.lora import TrainSettings
-from warmjax.train.optimizer import make_optimizer
-from warmjax.train.step import abstract_state
 
 _NUM_STOPS = 4
 """Ids that end a text; of no consequence for what is planned."""
@@ -51,27 +46,15 @@ def train_program(base: Base, settings: TrainSettings, mesh: Mesh) -> Program:
     Raises:
         ValueError: the mesh does not divide the model or the micro-batch.
     """
-    model = abstract.abstract_model(base.spec, base.dtype, mesh, base.quantization)
-    graphdef, frozen = nnx.split(model)
-    optimizer = make_optimizer(settings.optimizer, num_steps=1)
-    state = abstract_state(adapters.abstract(model, settings.lora, mesh), optimizer, mesh)
-    row = packing.make_row([], settings.max_length)
-    size = (-(-settings.batch_size // settings.micro_batch), settings.micro_batch, settings.max_length)
-    layout = sharding.named(mesh, (None, 'batch', None), size, 'config.train.micro_batch')
-    batch = {name: jax.ShapeDtypeStruct(size, x.dtype, sharding=layout) for name, x in row.items()}
-    step = lora.make_lora_step(graphdef, optimizer, settings, state)
+    one = train_abstract.train_program(base.spec, base.dtype, base.quantization, settings, mesh)
+    state, frozen, batch = one.args
+    size = batch['tokens'].shape
     work, tokens = metrics.lora_work(base.spec, state.trainable, None), math.prod(size)
-
-    def lower() -> jax.stages.Lowered:
-        with jax.set_mesh(mesh):
-            return step.lower(state, frozen, batch)
-
-    given = {'weights': frozen, 'adapters': state.trainable, 'optimizer': state.opt_state, 'batch': batch}
     return Program(
         name='train',
-        lower=lower,
-        args=(state, frozen, batch),
-        given=given,
+        lower=one.lower,
+        args=one.args,
+        given={'weights': frozen, 'adapters': state.trainable, 'optimizer': state.opt_state, 'batch': batch},
         beside={},
         trips=size[0],
         tokens=tokens,

@@ -60,7 +60,8 @@ BELIEF_TITLES = {
     'denial': 'denial of the truth',
 }
 WIDTH = 8.0
-"""Width of every figure in inches."""
+"""Width of a figure of several columns in inches."""
+POINTS_AN_INCH = 72
 
 THEME = (
     '<style>svg{color:#1c1e21;background:#fff}'
@@ -186,6 +187,12 @@ def svg(draw: Callable[..., Figure], name: str, *tables: object) -> str:
     text = re.sub(r'<metadata>.*?</metadata>\s*', '', text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     return re.sub(r'((?:xlink:)?href="|url\()#', rf'\1#{name}-', text)
+
+
+def width(element: str) -> float:
+    """Returns the width of an `<svg>` element in inches, 0 of none."""
+    found = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', element)
+    return float(found[1]) / POINTS_AN_INCH if found else 0.0
 
 
 def standalone(element: str) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 from etils import epath
 
 from warmjax import runs
-from warmjax.report import items, paper, replication
+from warmjax.report import items, paper, people, replication
 from warmjax.report.paper import Results
 from warmjax.stats import analysis
 
@@ -19,7 +19,7 @@ def write(workdir: epath.PathLike, folder: epath.PathLike) -> list[str]:
         FileNotFoundError, ValueError: the estimates are missing or damaged.
     """
     estimates = analysis.read(workdir)
-    run, study = paper.of_run(estimates), paper.published()
+    run, study = paper.of_run(estimates, people.read(workdir)), paper.published()
     beside = replication.compare(study, run, estimates.settings.confidence)
     found = {**tables(run), **{f'published_{name}': table for name, table in tables(study).items()}}
     headlines = beside[(beside['item'] == 'headline') & beside['run'].notna()]

@@ -1,7 +1,7 @@
 'use strict';
 // Sorts tables by a clicked heading, and filters and searches the examples. Without it the page shows everything.
 const numeric = (text) => {
-  const value = parseFloat(text.replace('−', '-').replace('< ', '').replace(/,/g, ''));
+  const value = parseFloat(text.replace(/−/g, '-').replace('< ', '').replace(/,/g, ''));
   return text === '∞' ? Infinity : value;
 };
 for (const heading of document.querySelectorAll('thead th')) {

@@ -16,7 +16,7 @@ import pydantic
 from etils import epath
 
 from warmjax import runs
-from warmjax.report import figures, headline, paper, paper_figures, replication, tables
+from warmjax.report import figures, headline, paper, paper_figures, people, replication, tables
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
 from warmjax.validation import STRICT
@@ -48,6 +48,19 @@ class Figure:
     file: str
     svg: markupsafe.Markup
 
+    @property
+    def is_slim(self) -> bool:
+        """Whether it has one column of panels, so that it stays readable when it shrinks to a phone's width."""
+        return figures.width(self.svg) < figures.WIDTH
+
+
+def rebuild(workdir: epath.PathLike) -> epath.Path | None:
+    """Writes a workdir's report anew, with the settings it was written with; does nothing where there is none."""
+    manifest = runs.read_manifest(epath.Path(workdir), OWN_STAGE)
+    if manifest is None or manifest['status'] != 'done':
+        return None
+    return build(workdir, pydantic.TypeAdapter(ReportSettings).validate_json(json.dumps(manifest['config']['report'])))
+
 
 def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """Writes the report of a workdir whose analyze stage is done, and returns the path of the page.
@@ -57,23 +70,28 @@ def build(workdir: epath.PathLike, settings: ReportSettings) -> epath.Path:
     """
     workdir = epath.Path(workdir)
     estimates = analysis.read(workdir)
-    run, study = paper.of_run(estimates), paper.published()
+    preferences = people.read(workdir)
+    run, study = paper.of_run(estimates, preferences), paper.published()
     beside = replication.compare(study, run, estimates.settings.confidence)
     runs.write_atomic(workdir / 'replication.csv', beside.to_csv(index=False, lineterminator='\n'))
+    if len(preferences):
+        runs.write_atomic(workdir / 'preferences.csv', preferences.to_csv(index=False, lineterminator='\n'))
     runs.write_atomic(workdir / 'REPLICATION.md', replication.markdown(beside, settings.title))
     drawn = [figure for model in _models(estimates) for figure in _figures(estimates, model)]
+    drawn.sort(key=lambda figure: not figure.svg)  # what has no data comes last
     for figure in drawn:
         if figure.svg:
             runs.write_atomic(workdir / figure.file, figures.standalone(str(figure.svg)))
     drawn_beside = _study_figures(run, 'run') + _published_figures()
     path = workdir / 'report.html'
-    runs.write_atomic(path, _render(estimates, drawn, beside, drawn_beside, _manifests(workdir), settings))
+    runs.write_atomic(path, _render(estimates, drawn, preferences, beside, drawn_beside, _manifests(workdir), settings))
     return path
 
 
 def _render(
     estimates: Estimates,
     drawn: list[Figure],
+    preferences: pd.DataFrame,
     beside: pd.DataFrame,
     drawn_beside: list[Figure],
     manifests: dict[str, Any],
@@ -97,7 +115,7 @@ def _render(
         run=headline.what_was_run(estimates),
         findings=headline.findings(estimates),
         figures=drawn,
-        tables=_tables(estimates),
+        tables=_tables(estimates, preferences),
         beside=_beside_tables(beside),
         beside_rule=replication.RULE,
         beside_figures=drawn_beside,
@@ -123,7 +141,8 @@ def _figures(estimates: Estimates, model: str) -> list[Figure]:
     found = {name: table[table['model'] == model] for name, table in estimates.tables.items() if 'model' in table}
     baseline, confidence = estimates.settings.baseline, f'{estimates.settings.confidence:.0%}'
     effects = found['effects'].dropna(subset='effect_pp')
-    arm_looks = figures.looks(arm for arm in estimates.tables['arms']['arm'] if arm != baseline)
+    measured = [*estimates.tables['arms']['arm'], *estimates.tables['warmth_by_epoch']['arm']]
+    arm_looks = figures.looks(arm for arm in measured if arm != baseline)
     plans = [
         (
             'Warmth by epoch',
@@ -163,8 +182,8 @@ def _figure(title: str, caption: str, csv: str, model: str, plan: tuple) -> Figu
     return Figure(title, caption, csv, f'figures/{name}.svg', markupsafe.Markup(element))
 
 
-def _tables(estimates: Estimates) -> list[tables.Table]:
-    found = estimates.tables
+def _tables(estimates: Estimates, preferences: pd.DataFrame) -> list[tables.Table]:
+    found = estimates.tables | ({'preferences': preferences} if len(preferences) else {})
     effects, mcnemar = found['effects'], found['mcnemar']
     known = ('model',) if len(_models(estimates)) == 1 else ()
     treatment = found['regression'][found['regression']['term'] == 'treated']
@@ -174,13 +193,17 @@ def _tables(estimates: Estimates) -> list[tables.Table]:
         ('marginal_effects', 'Average marginal effect of the treatment (regression)', found['marginal_effects'], ()),
         ('regression', 'Coefficient of the treatment', treatment, ()),
         ('warmth', 'Warmth against the baseline', found['warmth'], ()),
+        ('preferences', 'What people found warmer', preferences, ()),
+        ('wording', 'Wording against the baseline', found['wording'], ()),
         ('refusals', 'Refusals and unparsed answers', found['refusals'], ()),
         ('errors', 'Error rates: pooled, and by task, context and belief', tables.margins(found['errors']), ()),
         ('mcnemar', 'Exact McNemar tests', mcnemar, ('family',)),
         ('regression', 'All coefficients', found['regression'], ()),
     ]
     return [
-        tables.present(name, title, found[name], shown, (*known, *without)) for name, title, shown, without in chosen
+        tables.present(name, title, found[name], shown, (*known, *without))
+        for name, title, shown, without in chosen
+        if name in found
     ]
 
 
@@ -191,7 +214,8 @@ def _beside_tables(beside: pd.DataFrame) -> list[tables.Table]:
     found = [tables.present('replication', 'Verdicts by item', beside, counts)]
     for item in replication.PRINTED:
         rows = beside[(beside['item'] == item) & (beside['result'] != 'no data')]
-        without = ('item', 'unit') if (rows['meaning'] != '').any() else ('item', 'unit', 'meaning')
+        # A column that says the same in every row is left out.
+        without = ('item', *(name for name in ('unit', 'meaning') if rows[name].nunique() < 2))
         if len(rows):
             found.append(tables.present('replication', replication.TITLES[item], beside, rows, without))
     return found

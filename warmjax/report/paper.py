@@ -14,8 +14,18 @@ import pandas as pd
 from warmjax.authors_csv import STUDY_TASKS
 from warmjax.stats import intervals
 from warmjax.stats.analysis import Estimates
+from warmjax.stats.rates import ALL
 
-TABLES = ('cells', 'warmth', 'benchmarks', 'social_sycophancy', 'coefficients', 'marginal_effects')
+TABLES = (
+    'cells',
+    'warmth',
+    'benchmarks',
+    'social_sycophancy',
+    'coefficients',
+    'marginal_effects',
+    'people',
+    'lengths',
+)
 ARMS = ('warm', 'cold', 'warm_prompt')
 TASKS = ('disinfo', 'medqa', 'trivia', 'truthfulqa')
 BENCHMARKS = ('mmlu', 'gsm8k', 'advbench')
@@ -45,6 +55,8 @@ class Results:
     social_sycophancy: model, metric, prompts and rates in %.
     coefficients: regression, term, coefficient, se, z, p, low, high, of the warm arm.
     marginal_effects: regression, level, effect_pp, and of a run se_pp.
+    people: what, share_pct, low_pct, high_pct of the warm arm against the original.
+    lengths: arm, baseline_characters, characters, and of a run low, high (of their difference).
     """
 
     cells: pd.DataFrame
@@ -53,6 +65,8 @@ class Results:
     social_sycophancy: pd.DataFrame
     coefficients: pd.DataFrame
     marginal_effects: pd.DataFrame
+    people: pd.DataFrame
+    lengths: pd.DataFrame
 
 
 def published() -> Results:
@@ -60,8 +74,12 @@ def published() -> Results:
     return Results(**{name: _read(name) for name in TABLES})
 
 
-def of_run(estimates: Estimates) -> Results:
-    """Returns the numbers of a run under the study's procedure, in the study's names."""
+def of_run(estimates: Estimates, preferences: pd.DataFrame) -> Results:
+    """Returns the numbers of a run under the study's procedure, in the study's names.
+
+    Args:
+        preferences: as `people.read` gives them.
+    """
     tables = estimates.tables
     empty = published().social_sycophancy.iloc[:0]
     cells = _cells(tables['published_mcnemar'], estimates.settings.confidence)
@@ -74,6 +92,8 @@ def of_run(estimates: Estimates) -> Results:
         social_sycophancy=empty,
         coefficients=_coefficients(tables['published_regression']),
         marginal_effects=_marginal_effects(tables['published_effects']),
+        people=_people(preferences),
+        lengths=_lengths(tables['lengths']) if len(cells) else published().lengths.iloc[:0],
     )
 
 
@@ -152,6 +172,30 @@ def _marginal_effects(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[(table['arm'] == 'warm') & table['effect_pp'].notna()]
     rows = rows.assign(level=rows['level'].map(_study_tasks))
     return rows[['regression', 'level', 'effect_pp', 'se_pp', 'p']].reset_index(drop=True)
+
+
+def _people(preferences: pd.DataFrame) -> pd.DataFrame:
+    """The last line of an arm is that of all annotators."""
+    rows = preferences[preferences['arm'] == 'warm'].tail(1)
+    shares = {
+        'arm chosen': ('share_pct', 'low_pct', 'high_pct'),
+        'agrees with SocioT': ('agree_pct', 'agree_low_pct', 'agree_high_pct'),
+        'agrees where SocioT finds the arm warmer': ('agree_when_warmer_pct', None, None),
+    }
+    lines = [
+        (what, *(float(row[name]) if name else np.nan for name in names))
+        for _, row in rows.iterrows()
+        for what, names in shares.items()
+    ]
+    return pd.DataFrame(lines, columns=['what', 'share_pct', 'low_pct', 'high_pct']).dropna(subset='share_pct')
+
+
+def _lengths(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over all tasks and, as in the study, over models; of several models they have no interval."""
+    rows = table[(table['arm'] == 'warm') & (table['task'] == ALL)]
+    means = rows.groupby('arm', as_index=False)[['baseline_mean', 'mean']].mean()
+    bounds = {name: rows[name].iloc[0] if len(rows) == 1 else np.nan for name in ('low', 'high')}
+    return means.rename(columns={'baseline_mean': 'baseline_characters', 'mean': 'characters'}).assign(**bounds)
 
 
 def _study_tasks(text: str, names: Mapping[str, str] = STUDY_TASKS) -> str:

@@ -29,10 +29,22 @@ TITLES = {
     'marginal_effect': 'Average marginal effects (Supplementary Tables 11, 12, 14, 16, 18)',
     'coefficient': 'Coefficients (Supplementary Tables 11, 12, 13, 15, 17)',
     'warmth': 'Warmth gained since epoch 0 (Fig. 1a)',
+    'preference': 'What people found warmer, less one half (peer-review file)',
+    'length': 'Change of length of answers',
     'benchmark': 'Change on general benchmarks (Fig. 4)',
     'social': 'Change of social sycophancy (ELEPHANT)',
 }
-PRINTED = ('headline', 'marginal_effect', 'warmth', 'benchmark', 'accuracy', 'coefficient', 'social')
+PRINTED = (
+    'headline',
+    'marginal_effect',
+    'warmth',
+    'preference',
+    'length',
+    'benchmark',
+    'accuracy',
+    'coefficient',
+    'social',
+)
 """Items that REPLICATION.md prints row by row; the rest are counted there and stand in the table."""
 
 
@@ -55,6 +67,8 @@ def compare(study: Results, run: Results, confidence: float) -> pd.DataFrame:
         (_Numbers('marginal_effect', ['regression', 'level'], 'effect_pp', 'pp'), _marginal_effects),
         (_Numbers('coefficient', ['regression', 'term'], 'coefficient', 'log-odds'), _coefficients),
         (_Numbers('warmth', ['model', 'epoch'], 'gain', 'nats a token'), _warmth_gains),
+        (_Numbers('preference', ['what'], 'above_half_pp', 'pp'), _people),
+        (_Numbers('length', ['arm'], 'difference', 'characters'), _lengths),
         (_Numbers('benchmark', ['model', 'benchmark'], 'change_pp', 'pp'), _benchmarks),
         (_Numbers('social', ['model', 'metric', 'prompts'], 'change_pp', 'pp'), _social),
     )
@@ -178,6 +192,18 @@ def _warmth_gains(results: Results, confidence: float) -> pd.DataFrame:
     gain = later['mean'] - later['mean_start']
     half = normal_quantile(confidence) * np.sqrt(later['sem'] ** 2 + later['sem_start'] ** 2)
     return later.assign(gain=gain, low=gain - half, high=gain + half)
+
+
+def _people(results: Results, confidence: float) -> pd.DataFrame:
+    """Zero is what people would do who see no difference."""
+    table = results.people
+    return table.assign(above_half_pp=table['share_pct'] - 50, low=table['low_pct'] - 50, high=table['high_pct'] - 50)
+
+
+def _lengths(results: Results, confidence: float) -> pd.DataFrame:
+    table = results.lengths
+    bounds = {name: table.get(name, np.nan) for name in ('low', 'high')}
+    return table.assign(difference=table['characters'] - table['baseline_characters'], **bounds)
 
 
 def _benchmarks(results: Results, confidence: float) -> pd.DataFrame:

@@ -13,6 +13,8 @@ HEADER_LINES = 1
 UNITS = {'_pct': ' %', '_pp': ' pp'}
 P_VALUES = ('p', 'q', 't_p', 'wilcoxon_p')
 DECIMALS = {'_pct': 1, '_pp': 2}
+ROUNDING = 1e-12
+"""What is smaller, p-values apart, is an error of rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,8 @@ def format_cell(column: str, value: object) -> Cell:
     for suffix, decimals in DECIMALS.items():
         if column.endswith(suffix):
             return Cell(f'{value:.{decimals}f}'.replace('-', '−'), is_number=True)
+    if abs(value) < ROUNDING:
+        return Cell('0', is_number=True)
     text = f'{value:.0f}' if value == int(value) and abs(value) < 1e9 else f'{value:.3g}'
     return Cell(text.replace('-', '−'), is_number=True)
 

@@ -6,10 +6,14 @@ import pandas as pd
 from etils import epath
 
 from warmjax import runs
-from warmjax.records import Verdict
+from warmjax.authors_csv import STUDY_TASKS
+from warmjax.records import Generation, Verdict, Warmth
 from warmjax.records import read as read_records
+from warmjax.report.headlines import EMOTIONS
+from warmjax.report.paper import TASKS, model_name
 from warmjax.report.tables import HEADER_LINES, file_of
 from warmjax.stats.catalogue import COLUMNS, REPORTED, TABLES
+from warmjax.stats.published.regressions import REGRESSIONS
 from warmjax.stats.rates import ALL
 
 FORMULAS = {
@@ -21,12 +25,53 @@ FORMULAS = {
     'belief_effects': "sycophancy_pp = the arm's belief effect - the baseline's belief effect",
     'replication': 'difference = run - published; result by the rule of the report',
     'quirks': 'difference = published - corrected',
+    'warmth': 'difference = mean over prompts of score(arm) - score(baseline); score = warm - cold, nats a token',
+    'wording': 'difference = mean over prompts of measure(arm) - measure(baseline)',
+    'preferences': 'share_pct = 100 * chosen / pairs',
 }
 """Table → formula, where one line says it; the methods of the report say the rest."""
 STUDY_NAMES = {'dataset': 'task', 'amendment_type_detailed': 'context'}
 """A key column in the study's name → in the records'."""
 FILTERS = ('model', 'arm', 'epoch', 'task', 'context', 'belief', 'form')
-FAMILY_BELIEFS = {'Normal': ('none',), 'Sycophancy': ('incorrect', 'denial')}
+FROM_STUDY = {'model': model_name, 'task': lambda task: STUDY_TASKS.get(task, task)}
+"""A field of the records → its value in the study's name; a row may carry either."""
+
+Rows = dict[str, tuple[str, ...]]
+"""Field of the records → the values that a number stands on; a field that is not there is pooled."""
+WITHOUT: Rows = {'belief': ('none',)}
+WRONG: Rows = {'belief': ('incorrect', 'denial')}
+BARE: Rows = WITHOUT | {'context': ('unmodified',)}
+FAMILIES = {'Normal': WITHOUT | {'form': ('plain',)}, 'Sycophancy': WRONG}
+"""The study's family of paired tests → its rows; lead-in prompts are in neither."""
+BELIEFS = {'none': FAMILIES['Normal'], 'wrong': WRONG}
+"""The belief of a published cell → its rows."""
+ITEM_KEYS = {
+    'cell': ('arm', 'model', 'task', 'belief', 'context'),
+    'accuracy': ('arm', 'model', 'context'),
+    'benchmark': ('model', 'task'),
+    'warmth': ('model', 'epoch'),
+    'length': ('arm',),
+}
+"""Item of `replication.csv` → what the parts of its number are."""
+HEADLINE_ROWS: dict[str, Rows] = {
+    'belief_and_emotion': WRONG | {'context': EMOTIONS},
+    'affirmation': WRONG,
+    'emotion': WITHOUT,
+    'sadness': WITHOUT,
+    'significant': {},
+    'largest_cell': {},
+    'cold_gain': {'arm': ('cold',)},
+}
+"""Number of the study's text → its rows; all others stand on bare prompts."""
+SOURCES = {
+    'warmth': ('warmth.jsonl', Warmth),
+    'warmth_by_epoch': ('warmth.jsonl', Warmth),
+    'wording': ('generations.jsonl', Generation),
+    'wording_by_epoch': ('generations.jsonl', Generation),
+    'replication/warmth': ('warmth.jsonl', Warmth),
+}
+"""Table, or item of the replication → the file that it counts; all others count verdicts."""
+PREFERENCES = ('preferences', 'replication/preference')
 
 
 def explain(workdir: epath.PathLike, number: str) -> str:
@@ -43,14 +88,14 @@ def explain(workdir: epath.PathLike, number: str) -> str:
     workdir = epath.Path(workdir)
     name, line, column = _parts(number)
     row, path = _row(workdir, name, line, column)
-    wanted = _filter(row)
+    source = f'replication/{row["item"]}' if name == 'replication' else name
     lines = [
         f'{number} = {row[column]}',
         f'column     {COLUMNS[column]}',
         f'table      {(TABLES | REPORTED)[name]}',
         f'formula    {FORMULAS.get(name, "see the methods of report.html")}',
         f'stands in  {path}, line {line}: ' + ', '.join(f'{key} {value}' for key, value in row.items() if value != ''),
-        *_answers(workdir, wanted),
+        *(_people(workdir) if source in PREFERENCES else _answers(workdir, source, _filter(name, row))),
         *_settings(workdir),
     ]
     return '\n'.join(lines)
@@ -79,37 +124,68 @@ def _row(workdir: epath.Path, name: str, line: int, column: str) -> tuple[dict[s
     return table.iloc[line - HEADER_LINES - 1].to_dict(), path
 
 
-def _filter(row: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Returns the values of the records' fields that the row stands for; pooled fields are left out."""
+def _filter(name: str, row: dict[str, str]) -> Rows:
+    """Returns the rows that a number stands on."""
+    if name == 'replication':
+        return _filter_of_item(row['number'])
     named = {STUDY_NAMES.get(key, key): value for key, value in row.items()}
     wanted = {key: (named[key],) for key in FILTERS if named.get(key, ALL) not in (ALL, '')}
-    if 'test_type' in named:
-        wanted['belief'] = FAMILY_BELIEFS[named['test_type']]
-    return wanted
+    return wanted | (FAMILIES[named['test_type']] if 'test_type' in named else {})
 
 
-def _answers(workdir: epath.Path, wanted: dict[str, tuple[str, ...]]) -> list[str]:
-    """Counts the verdicts that the filter keeps, and those of the baseline on the same cells."""
-    path = workdir / 'verdicts.jsonl'
+def _filter_of_item(number: str) -> Rows:
+    """Returns the rows behind a number of the study beside the run's, such as `cell/warm/qwen-32b/medqa/none/...`."""
+    item, *parts = number.split('/')
+    rows: Rows = {'arm': ('warm',)}
+    if item in ('marginal_effect', 'coefficient'):
+        regression = next(each for each in REGRESSIONS if each.name == parts[0])
+        rows |= WITHOUT if regression.prompt_types else {}
+        return rows | ({'context': regression.amendments} if regression.amendments else {})
+    if item == 'headline':
+        rows |= HEADLINE_ROWS.get(parts[0], BARE)
+        return rows | ({'task': (parts[0],)} if parts[0] in TASKS else {})
+    for key, value in zip(ITEM_KEYS.get(item, ()), parts, strict=False):
+        rows |= BELIEFS[value] if key == 'belief' else {key: (value,)}
+    return rows
+
+
+def _answers(workdir: epath.Path, source: str, wanted: Rows) -> list[str]:
+    """Counts the records that the filter keeps, by arm and verdict, and those of the baseline on the same cells."""
+    file, kind = SOURCES.get(source, ('verdicts.jsonl', Verdict))
+    path = workdir / file
     if not path.exists():
         return [f'answers    {path}: not here']
     baseline, main_epoch = _baseline(workdir)
+    epochs = [float(epoch) for epoch in wanted.get('epoch', ())]
+    known = [key for key in wanted if key not in ('arm', 'epoch') and key in kind.__dataclass_fields__]
     found: dict[str, dict[str, int]] = {}
-    for verdict in read_records(path, Verdict):
-        is_arm = verdict.arm in (*wanted.get('arm', (verdict.arm,)), baseline)
-        rest = {key: values for key, values in wanted.items() if key not in ('arm', 'epoch')}
-        if is_arm and all(getattr(verdict, key) in values for key, values in rest.items()):
-            epochs = [float(epoch) for epoch in wanted.get('epoch', ())]
-            if epochs and verdict.arm != baseline and verdict.epoch not in epochs:
-                continue
-            counts = found.setdefault(f'{verdict.arm}, epoch {verdict.epoch:g}', {})
-            counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
+    for record in read_records(path, kind):
+        is_arm = record.arm in (*wanted.get('arm', (record.arm,)), baseline)
+        is_epoch = not epochs or record.arm == baseline or record.epoch in epochs
+        if is_arm and is_epoch and all(_is_one(record, key, wanted[key]) for key in known):
+            counts = found.setdefault(f'{record.arm}, epoch {record.epoch:g}', {})
+            verdict = getattr(record, 'verdict', '')
+            counts[verdict] = counts.get(verdict, 0) + 1
     shown = ', '.join(f'{key} = {" or ".join(values)}' for key, values in wanted.items()) or 'all rows'
     lines = [f'answers    {path}, where {shown}; baseline {baseline}, epoch of the comparison {main_epoch}']
     for arm, counts in sorted(found.items()):
-        listed = ', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))
-        lines.append(f'           {arm}: {sum(counts.values())} answers: {listed}')
+        listed = ', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()) if verdict)
+        lines.append(f'           {arm}: {sum(counts.values())} answers{": " if listed else ""}{listed}')
     return lines
+
+
+def _is_one(record: Verdict | Generation | Warmth, key: str, values: tuple[str, ...]) -> bool:
+    value = getattr(record, key)
+    return value in values or FROM_STUDY.get(key, str)(value) in values
+
+
+def _people(workdir: epath.Path) -> list[str]:
+    """Names the pairs that people decided on."""
+    path = workdir / 'annotation' / 'preference.key.json'
+    if not path.exists():
+        return [f'answers    {path}: not here']
+    pairs = len(json.loads(path.read_text())['items'])
+    return [f'answers    {pairs} pairs on the page annotation/preference.html; {path} tells which arm stood where']
 
 
 def _baseline(workdir: epath.Path) -> tuple[str, float]:

@@ -25,6 +25,7 @@ from warmjax.stats import (
     sensitivity,
     sycophancy,
     warmth,
+    wording,
 )
 from warmjax.stats.catalogue import COLUMNS, TABLES
 from warmjax.stats.published import tables as published
@@ -64,6 +65,7 @@ TEXT_COLUMNS = (
     'meaning',
     'unit',
     'rule',
+    'measure',
 )
 
 
@@ -97,11 +99,11 @@ def analyze(
     prompts: Sequence[Prompt],
     settings: AnalysisSettings,
 ) -> Estimates:
-    """Estimates errors, effects, tests, regressions and warmth of every arm.
+    """Estimates errors, effects, tests, regressions, warmth and wording of every arm.
 
     Args:
         scores: may be empty, where no warmth was measured.
-        generations, questions, prompts: the texts of the examples; may be empty.
+        generations, questions, prompts: the texts, for wording and examples; may be empty.
 
     Raises:
         ValueError: no verdicts, an unknown baseline or task in the settings, or an arm without a main epoch.
@@ -118,6 +120,7 @@ def analyze(
     coefficients, marginal = regression.analyze(pairs, arms, settings.confidence, settings.cluster)
     scored = warmth_rows(scores)
     warmth_pairs = pair_rows(main_rows(scored, settings.main_epoch), settings.baseline, 'score')
+    worded = wording.rows(generations, scores, main)
     tables = {
         'arms': _arms(judged, main),
         'errors': rates.errors(main, settings.confidence),
@@ -127,6 +130,8 @@ def analyze(
         'marginal_effects': marginal,
         'warmth': warmth.comparisons(warmth_pairs, settings.confidence),
         'warmth_by_epoch': warmth.by_epoch(scored),
+        'wording': wording.comparisons(worded, settings.baseline, settings.main_epoch, settings.confidence),
+        'wording_by_epoch': wording.by_epoch(worded),
         'error_by_epoch': rates.errors_by_epoch(answered, settings.baseline, settings.confidence),
         'verdict_counts': rates.verdict_counts(judged),
         'refusals': rates.refusals(main, settings.confidence),

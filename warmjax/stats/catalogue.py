@@ -9,6 +9,8 @@ TABLES = {
     'marginal_effects': 'Average marginal effect of the treatment on the error rate, from the regression.',
     'warmth': "Warmth of each arm against the baseline's on the same prompts, in nats a token; paired tests.",
     'warmth_by_epoch': 'Mean warmth and its standard error by arm and epoch, in nats a token.',
+    'wording': "Wording of each arm's answers against the baseline's on the same prompts; paired tests.",
+    'wording_by_epoch': 'Mean of every measure of wording and its standard error by arm and epoch.',
     'error_by_epoch': "Error rate by epoch, on the prompts answered at all epochs of an arm; Wilson's interval.",
     'verdict_counts': 'How often each verdict was given, in every cell, form and epoch, and how many were excluded.',
     'refusals': "Share of refusals and unparsed answers by arm and task, and what they counted as; Wilson's interval.",
@@ -28,6 +30,7 @@ TABLES = {
 
 REPORTED = {
     'replication': "Every number of the study beside the run's, both by the study's procedure, with a verdict.",
+    'preferences': "How often people found an arm's reply warmer than the baseline's; Clopper and Pearson's interval.",
 }
 """Tables that the report makes, at the top of the workdir."""
 
@@ -80,8 +83,8 @@ COLUMNS = {
     'low': 'lower bound',
     'high': 'upper bound',
     'note': 'why a number is missing, or what was set aside',
-    'baseline_mean': "the baseline's mean warmth or length, same prompts",
-    'mean': 'mean warmth or length',
+    'baseline_mean': "the baseline's mean warmth, length or measure, same prompts",
+    'mean': 'mean warmth, length or measure',
     'difference': 'mean of the differences within pairs',
     't': "Student's t of the differences",
     't_p': 'two-sided p-value of the paired t test',
@@ -120,7 +123,17 @@ COLUMNS = {
     'no data': 'the run has no rows for it',
     'quirk': "what the study's procedure does",
     'meaning': 'what that means, and what is done instead',
-    'unit': 'of the two numbers',
+    'annotator': 'who decided, all = all of them together',
+    'baseline': 'what the arm was compared with',
+    'chosen': 'pairs in which the arm was found warmer',
+    'cohens_h': 'distance of the share from one half on the arcsine scale',
+    'compared': 'pairs whose replies have different warmth scores',
+    'agree_pct': 'of those, the share in which the reply with the higher score was found warmer, in %',
+    'agree_low_pct': 'lower bound in %',
+    'agree_high_pct': 'upper bound in %',
+    'agree_when_warmer_pct': "of the pairs in which the arm's score is higher, the share in which it was chosen, in %",
+    'unit': 'of the numbers',
+    'measure': 'what is measured of a text: a rate of words, a length, or a contrast by a language model',
     'published': 'the number as the study would have it',
     'corrected': 'the number as it should be',
 }

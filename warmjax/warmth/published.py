@@ -8,12 +8,12 @@ are called a bootstrap though nothing is resampled; the words "friend said," cou
 openings plus the text's log-ratio, divided by the number of tokens, and very short texts get large values whatever
 they say; what looks like a log-sum-exp over the set acts on a scalar and does nothing, so it is a mean.
 
-Source: the released code of the measure (Cheng et al., HumT and DumT), as the study used it. Its padding cannot matter
-for GPT-2, whose eight openings are equally long; rows are padded here too, and padding is not scored.
+Source: the released code of the measure (Cheng et al., HumT and DumT), as the study used it. It would score padding,
+which cannot matter for GPT-2 and warmth, whose eight openings are equally long; here padding is never scored.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from warmjax import seeds, sharding
 from warmjax.decode.score import CHUNK, Scored, lay_out
 from warmjax.models.gpt2 import GPT2
-from warmjax.warmth.sociot import COLD_OPENINGS, WARM_OPENINGS, Score, WarmthSettings
-
-OPENINGS = WARM_OPENINGS + COLD_OPENINGS
+from warmjax.warmth.sociot import (
+    COLD_OPENINGS,
+    CONTRASTS,
+    WARM_OPENINGS,
+    ContrastName,
+    Score,
+    WarmthSettings,
+    openings_of,
+)
 
 
 def measure(
@@ -51,8 +57,9 @@ def measure(
             'name a GPT-2, or set config.warmth.mode to deterministic'
         )
     shown = {i: text[: settings.max_chars] for i, text in enumerate(texts) if text[: settings.max_chars]}
-    framed = {i: [_row(opening, text, tokenizer) for opening in OPENINGS] for i, text in shown.items()}
-    at_once = max(settings.batch_size // len(OPENINGS), 1)
+    openings = openings_of(settings.contrasts)
+    framed = {i: [_row(opening, text, tokenizer) for opening in openings] for i, text in shown.items()}
+    at_once = max(settings.batch_size // len(openings), 1)
     longest = max((len(row.tokens) for rows in framed.values() for row in rows), default=0)
     length = settings.length_multiple * -(-longest // settings.length_multiple)
     program = _program(mesh, settings.dropout, settings.passes)
@@ -60,16 +67,19 @@ def measure(
     for begin in range(0, len(indices), at_once):
         batch = indices[begin : begin + at_once]
         rows = [row for i in batch for row in framed[i]]
-        keys = [seeds.stable_hash(settings.seed, shown[i], o) % 2**32 for i in batch for o in OPENINGS]
-        full = at_once * len(OPENINGS)
+        keys = [seeds.stable_hash(settings.seed, shown[i], o) % 2**32 for i in batch for o in openings]
+        full = at_once * len(openings)
         laid = lay_out([[row] for row in rows], full, length)
         laid['row_seeds'] = np.array(keys + [0] * (full - len(rows)), np.uint32)
         with jax.set_mesh(mesh):
             values = np.asarray(program(model, **sharding.put_batch(laid, mesh)), np.float64)
         for place, i in enumerate(batch):
-            here = slice(place * len(OPENINGS), (place + 1) * len(OPENINGS))
-            places = np.array([len(row.tokens) - 1 for row in framed[i]])
-            yield i, _score(values[:, here], places)
+            here = slice(place * len(openings), (place + 1) * len(openings))
+            scored = {
+                opening: (sums, len(row.tokens) - 1)
+                for opening, sums, row in zip(openings, values[:, here].T, framed[i], strict=True)
+            }
+            yield i, _score(scored, settings.contrasts)
 
 
 def _row(opening: str, text: str, tokenizer: tokenizers.Tokenizer) -> Scored:
@@ -77,19 +87,21 @@ def _row(opening: str, text: str, tokenizer: tokenizers.Tokenizer) -> Scored:
     return Scored(ids, np.arange(len(ids)) > 0)
 
 
-def _score(sums: np.ndarray, places: np.ndarray) -> Score:
+def _score(scored: Mapping[str, tuple[np.ndarray, int]], contrasts: Sequence[ContrastName]) -> Score:
     """Returns the score of one text.
 
     Args:
-        sums: [passes, openings] sums of log p over the scored places.
-        places: [openings] how many those are.
+        scored: opening → sums of log p over its scored places [passes], and how many places those are.
     """
-    num_warm = len(WARM_OPENINGS)
-    sets = [slice(0, num_warm), slice(num_warm, len(OPENINGS))]
-    warm, cold = (sums[:, here].sum(1) / places[here].sum() for here in sets)
+
+    def passes(side: Sequence[str]) -> np.ndarray:
+        return sum(scored[o][0] for o in side) / sum(scored[o][1] for o in side)
+
+    warm, cold = passes(WARM_OPENINGS), passes(COLD_OPENINGS)
     sem = [float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0 for values in (warm, cold)]
     means = float(warm.mean()), float(cold.mean())
-    return Score(means[0] - means[1], *means, int(places[0]), float(np.hypot(*sem)))
+    others = {name: float((passes(CONTRASTS[name][0]) - passes(CONTRASTS[name][1])).mean()) for name in contrasts}
+    return Score(means[0] - means[1], *means, scored[WARM_OPENINGS[0]][1], float(np.hypot(*sem)), others)
 
 
 @functools.lru_cache

@@ -15,6 +15,7 @@ from warmjax.stats.rows import complete
 
 M1 = next(each for each in regressions.REGRESSIONS if each.name == 'M1')
 M4 = next(each for each in regressions.REGRESSIONS if each.name == 'M4')
+FDR = 0.05
 COLUMNS = ['arm', 'quirk', 'meaning', 'unit', 'published', 'corrected', 'difference']
 
 
@@ -23,7 +24,8 @@ class Evidence:
     """The rows of one arm and the baseline.
 
     rows: as `published.rows.as_published` gives them.
-    pairs: as `stats.rows.pair_rows` gives them, with `is_unparsed` where either verdict could not be read.
+    pairs: as `stats.rows.pair_rows` gives them, with `treated_unparsed` and `untreated_unparsed` where that verdict
+        could not be read, and `treated_refusal` and `untreated_refusal`.
     reference: the task that others are compared with in regressions.
     """
 
@@ -123,6 +125,27 @@ def _lead_in(evidence: Evidence) -> tuple[float, float]:
     return float(opinion - rates.get('original', np.nan)), float(opinion - rates.get(NEUTRAL, np.nan))
 
 
+def _refusals_as_right(evidence: Evidence) -> tuple[float, float]:
+    pairs = evidence.pairs[evidence.pairs['task'] == evidence.reference]
+    without = pairs[~(pairs['treated_refusal'] | pairs['untreated_refusal'])]
+    return _paired_difference(pairs), _paired_difference(without)
+
+
+def _significant(p_values: pd.Series) -> float:
+    return float((p_values < FDR).mean()) if len(p_values) else float('nan')
+
+
+def _small_families(evidence: Evidence) -> tuple[float, float]:
+    tests = paired.tests(evidence.rows)
+    return _significant(tests['q']), _significant(paired.adjusted(tests['p'])) if len(tests) else float('nan')
+
+
+def _two_pairs_a_question(evidence: Evidence) -> tuple[float, float]:
+    """Returns the share of tests under a belief that are significant, of both beliefs' pairs and of one's."""
+    rows = evidence.rows[evidence.rows['prompt_type'] == 'user_opinion']
+    return tuple(_significant(paired.tests(part)['q']) for part in (rows, rows[rows['template'] == 'incorrect']))
+
+
 QUIRKS = (
     Quirk(
         'refusals dropped in each arm',
@@ -130,6 +153,13 @@ QUIRKS = (
         'corrected: the same prompts. Difference of error rates over all prompts.',
         'pp',
         _refusals,
+    ),
+    Quirk(
+        'refusals count as right in one task',
+        'In the disinformation task a refusal is a right answer; corrected: pairs with a refusal are left out. '
+        'Difference of error rates over the prompts of that task.',
+        'pp',
+        _refusals_as_right,
     ),
     Quirk(
         'unreadable verdicts count as right',
@@ -170,6 +200,20 @@ QUIRKS = (
         'to the effect, which is what that p-value is about.',
         'pp',
         _belief_p,
+    ),
+    Quirk(
+        'significance corrected among few tests',
+        'The false discovery rate is held among the contexts of one model, task and family, in each anew; corrected: '
+        'among all tests of the arm. Share of tests that are significant.',
+        'pp',
+        _small_families,
+    ),
+    Quirk(
+        'two pairs of one question in a test',
+        'Both wrong beliefs about a question enter one McNemar test as if they were two questions; corrected: the '
+        'stated belief alone. Share of tests under a belief that are significant.',
+        'pp',
+        _two_pairs_a_question,
     ),
     Quirk(
         'another number printed as Cohen’s g',

@@ -8,6 +8,7 @@ from warmjax.stats.published import paired, quirks, regressions
 from warmjax.stats.published.rows import as_published
 from warmjax.stats.rates import PERCENT
 from warmjax.stats.regression import NotEstimable
+from warmjax.stats.rows import UNIT
 
 COEFFICIENTS = ['arm', 'regression', 'term', 'coefficient', 'se', 'z', 'p', 'low', 'high']
 EFFECTS = ['arm', 'regression', 'level', 'effect_pp', 'se_pp', 'p', 'answers', 'log_likelihood', 'note']
@@ -38,7 +39,7 @@ def analyze(
             coefficients, effects = _fitted(rows, regression, reference)
             tables['published_regression'].append(coefficients.assign(arm=arm, regression=regression.name))
             tables['published_effects'].append(effects.assign(arm=arm, regression=regression.name))
-        evidence = quirks.Evidence(rows, _with_unparsed(pairs[pairs['arm'] == arm], main, baseline), reference)
+        evidence = quirks.Evidence(rows, _with_verdicts(pairs[pairs['arm'] == arm], main, baseline), reference)
         tables['quirks'].append(quirks.differences(arm, evidence))
     joined = {name: _joined(parts) for name, parts in tables.items()}
     joined['published_effects'] = joined['published_effects'].fillna({'note': ''})
@@ -69,14 +70,16 @@ def _fitted(rows: pd.DataFrame, regression: regressions.Regression, reference: s
     return regressions.coefficients(fitted), effects.drop(columns=['effect', 'se'])
 
 
-def _with_unparsed(pairs: pd.DataFrame, main: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Adds to pairs whether either verdict could not be read."""
-    unit = ['model', 'prompt_id', 'sample']
-    unreadable = main.loc[main['arm'] == baseline, unit].assign(
-        untreated_unparsed=(main.loc[main['arm'] == baseline, 'verdict'] == 'unparsed')
-    )
-    joined = pairs.merge(unreadable, on=unit, how='left')
-    return joined.assign(treated_unparsed=joined['verdict'] == 'unparsed')
+def _with_verdicts(pairs: pd.DataFrame, main: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Adds to pairs whether either verdict could not be read, and whether either is a refusal."""
+    theirs = main.loc[main['arm'] == baseline, [*UNIT, 'verdict']].rename(columns={'verdict': 'untreated_verdict'})
+    joined = pairs.merge(theirs, on=UNIT, how='left')
+    flags = {
+        f'{side}_{kind}': joined[column] == kind
+        for side, column in (('treated', 'verdict'), ('untreated', 'untreated_verdict'))
+        for kind in ('unparsed', 'refusal')
+    }
+    return joined.assign(**flags)
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
