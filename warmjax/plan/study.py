@@ -148,6 +148,9 @@ class Planner:
         return found[0].mesh
 
     def ranked_meshes(self, stage: str, target: Slice) -> list[meshes.Guess]:
+        """Returns the meshes worth trying, best first; the small model of warmth is copied to each device."""
+        if stage == 'warmth':
+            return [meshes.Guess(MeshSettings(len(target.devices), 1, 1), 0.0, 0.0)]
         return meshes.ranked(self.setup, self.base, stage, target, workload.of(self.setup, self.lengths))
 
     def stage(self, stage: str, target: Slice, mesh_settings: MeshSettings) -> StagePlan:
