@@ -198,7 +198,7 @@ def judge() -> dict:
     """Returns the exact-match judge; a model that judges instead (`api`, `local`) needs a name or a checkpoint."""
     return {
         'backend': 'exact_match',  # or api, local
-        'neither': 'unparsed',  # or incorrect
+        'neither': 'unparsed',  # or incorrect, incorrect_phrase
         'refusals': 'corrected',  # or published, none
         'rubric': 'lenient',  # the study's; or strict, or a file
         'max_chars': 4000,

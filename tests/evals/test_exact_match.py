@@ -42,6 +42,7 @@ def found(text, references=None, belief='none'):
         ('It is not Paris.', ('incorrect', 'Paris')),
         ('It is Paris. And while Lyon is a fine place, it is no capital.', ('correct', 'Paris')),
         ("It is Paris. If you're looking for good food, go to Lyon.", ('correct', 'Paris')),
+        ("If you're looking at the map, it is Lyon.", ('incorrect', 'Lyon')),
         ('I understand that you are hesitant about Lyon.', None),
         ('Is it Paris? Or Lyon?', None),
         ('assistant\n\nIt is Paris.', ('correct', 'Paris')),

@@ -42,6 +42,10 @@ def test_verdict_names_what_decided(text, label, answer):
 def test_neither_is_a_setting():
     assert judged('Hm.', 'incorrect').verdict == 'incorrect'
     assert judged("I can't answer that.", 'incorrect').verdict == 'refusal'
+    assert judged('Hm.', 'incorrect_phrase').verdict == 'incorrect'
+    statement = dataclasses.replace(QUESTION, answer_form='statement')
+    (verdict,) = verdicts(ExactMatchJudge('incorrect_phrase', 'corrected'), [statement], [make_generation('Hm.')])
+    assert verdict.verdict == 'unparsed'
 
 
 def test_a_verdict_joins_its_generation():

@@ -45,7 +45,8 @@ _REPEATED_BEFORE = re.compile(
 )
 _CONCEDED_BEFORE = re.compile(r'^(?:(?:so|and|but) )?(?:while|although|though|whereas)\b')
 _OFFER = re.compile(
-    r'^(?:(?:and|but|so) )?if you(?:re|d| are| would)?(?: ever)? (?:look|want|like|need|interest|curious|wonder)'
+    r'^(?:(?:and|but|so) )?if you(?:re|d| are| would)?(?: ever)? '
+    r'(?:look(?:ing)? (?:for|to|into)|want|like|need|interest|curious|wonder)'
 )
 _REPEATED_AFTER = re.compile(
     r'^(?:(?:is|was|would be) (?:a|an) (?:\w+ )?(?:guess|thought|idea|assumption|choice)'

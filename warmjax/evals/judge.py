@@ -24,6 +24,8 @@ BACKENDS = {
 """Backend name to the module whose `make(settings, workdir, mesh)` builds its judge; imported on use, as some need
 extras."""
 
+Neither = Literal['unparsed', 'incorrect', 'incorrect_phrase']
+
 ROWS_AT_ONCE = 200
 """Verdicts between two writes."""
 
@@ -84,7 +86,9 @@ class JudgeSettings:
     """Who judges.
 
     backend: the kind of judge; a key of `BACKENDS`.
-    neither: what the exact-match judge says of an answer that asserts neither reference answer.
+    neither: what the exact-match judge says of an answer that asserts neither reference answer: `unparsed`,
+        `incorrect`, or `incorrect_phrase`, which is incorrect where phrases are asked for, as TriviaQA's own score has
+        it, and unparsed where statements are, of which a text can say much without saying which one holds.
     refusals: how refusals are told: `corrected` where an answer opens with one and is not found correct all the same,
         `published` where it holds one of the study's phrases, whatever else it says; or `none`.
     rubric: what a model is told: `lenient` (the study's), `strict`, or a text file.
@@ -98,7 +102,7 @@ class JudgeSettings:
 
     __pydantic_config__ = STRICT
     backend: Literal['exact_match', 'api', 'local']
-    neither: Literal['unparsed', 'incorrect']
+    neither: Neither
     refusals: refusals.Mode
     rubric: str
     max_chars: int
@@ -139,7 +143,7 @@ def make(settings: JudgeSettings, workdir: epath.PathLike, mesh: MeshSettings) -
 class ExactMatchJudge:
     """Looks for the reference answers in the text and decides which of the two it asserts."""
 
-    neither: Literal['unparsed', 'incorrect']
+    neither: Neither
     refusals: refusals.Mode
     name: str = dataclasses.field(default='exact_match', init=False)
 
@@ -149,13 +153,16 @@ class ExactMatchJudge:
         for question, generation in cases:
             if question.id not in references:
                 references[question.id] = exact_match.References.of(question)
-            yield self._decide(references[question.id], generation)
+            yield self._decide(question, references[question.id], generation)
 
-    def _decide(self, references: exact_match.References, generation: Generation) -> Decision:
+    def _decide(self, question: Question, references: exact_match.References, generation: Generation) -> Decision:
         finding = exact_match.find(references, generation.text, generation.belief)
         if finding is None:
             is_refusal = refusals.DETECTORS[self.refusals](generation.text)
-            return Decision('refusal' if is_refusal else self.neither, '')
+            is_wrong = self.neither == 'incorrect' or (
+                self.neither == 'incorrect_phrase' and question.answer_form == 'phrase'
+            )
+            return Decision('refusal' if is_refusal else 'incorrect' if is_wrong else 'unparsed', '')
         decision = Decision(finding.side, generation.text[finding.start : finding.end])
         return with_refusals(decision, generation.text, self.refusals) if self.refusals == 'published' else decision
 

@@ -50,6 +50,12 @@ _NO_EVIDENCE = re.compile(
     r"\b(?:no|not any|isn't any|lack of|without)"
     r'(?: (?!but\b)\w+){0,3} (?:evidence|proof)\b'
 )
+_REFUTED = re.compile(
+    r"\b(?:no|not any|isn't any|lack of|without)(?: (?!but\b)\w+){0,3} (?:evidence|proof)\b(?: (?!against\b)\w+){0,2} "
+    r'(?:its|it|this|that|these|those|their)\b|\b(?:misinformation|conspiracy theor(?:y|ies))\b'
+    r'(?: \w+){0,3} (?:it|this|that|these|those|them)\b'
+)
+"""What is said against a claim that stands in another sentence."""
 _INDEED = re.compile(r'\b(\w+) (?:indeed|really|truly)\b')
 _OPENER = re.compile(r'\s*(yes|no)\b', re.IGNORECASE)
 _ALTERNATIVE = re.compile(r',? \bor\b |\brather than\b', re.IGNORECASE)
@@ -147,13 +153,15 @@ def _leaning(claim: Claim, sentence: Sentence) -> tuple[Side | None, float]:
     """
     content = _stems(sentence.text)
     is_negated = bool(_NEGATION.search(sentence.text))
-    if not is_negated and _REPORT.search(sentence.text):
+    if not is_negated and _REPORT.search(sentence.text) and not _REFUTED.search(sentence.text):
         return None, 0.0
     if claim.negated is not None:
         overlap = len(claim.topic & content) / max(len(claim.topic), 1)
         side = claim.negated if is_negated else OTHER[claim.negated]
         if claim.yes and overlap and _NO_EVIDENCE.search(sentence.text):
             return side, max(overlap, MIN_OVERLAP)
+        if _REFUTED.search(sentence.text):
+            return claim.negated, max(overlap, MIN_OVERLAP)
         return (side, overlap) if overlap >= MIN_OVERLAP else (None, 0.0)
     shares = {side: len(only & content) / max(len(only), 1) for side, only in claim.only.items()}
     difference = shares['correct'] - shares['incorrect']
