@@ -66,9 +66,9 @@ class _Browser:
         self._stack = contextlib.ExitStack()
         profile = self._stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
-        # The browser reads at file descriptor 3 and writes at 4.
+        # The browser reads at file descriptor 3 and writes at 4; only bash takes numbers above 9 here.
         shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ['sh', '-c', shell, 'sh', find(), *FLAGS, f'--user-data-dir={profile}']
+        command = ['bash', '-c', shell, 'bash', find(), *FLAGS, f'--user-data-dir={profile}']
         process = subprocess.Popen(
             command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL, start_new_session=True
         )

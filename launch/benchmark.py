@@ -20,10 +20,17 @@ the file has of the same device.
 
 turns the file into the README's tables, beside plans of the same steps (benchmarks/plan.jsonl), and draws
 docs/roofline.svg (extra `report`).
+
+    python -m launch.benchmark --compare=peers
+
+takes the same training steps and generates the same texts with PEFT and transformers (needs torch), in alternation, on
+a CPU and a model of 33.6M weights: benchmarks/train_peft.py and benchmarks/generate.py with their own settings.
 """
 
+import importlib.util
 import os
 import pathlib
+import subprocess
 import sys
 
 from absl import flags
@@ -31,6 +38,8 @@ from ml_collections import config_flags
 
 from launch import stage
 
+PEERS = ('torch', 'transformers', 'peft')
+COMPARISONS = ('train_peft', 'generate')
 WHATS = ('matmul', 'hbm', 'train', 'prefill', 'decode', 'score', 'load')
 
 
@@ -41,7 +50,7 @@ def main(argv: list[str]) -> None:
     unknown = [what for what in given.what if what not in WHATS]
     stage.require(not unknown, f'--what: expected some of {",".join(WHATS)}, got {",".join(unknown)}')
     stage.require(
-        given.config or given.report,
+        given.config or given.report or given.compare,
         'expected --config or --report, got neither; for instance --config=configs/benchmark.py:small',
     )
     stage.prepare()
@@ -50,6 +59,8 @@ def main(argv: list[str]) -> None:
         if given.config:
             stage.connect(os.environ)
             left_out = _measure([what for what in WHATS if what in given.what])
+        if given.compare:
+            _compare(given.append)
         if given.report:
             _report()
     sys.exit(1 if left_out else 0)
@@ -90,6 +101,20 @@ def _measure(whats: list[str]) -> int:
     return left_out
 
 
+def _compare(append: bool) -> None:
+    """Runs the comparisons, each in a process of its own.
+
+    Raises:
+        app.UsageError: what is compared with is not installed.
+        subprocess.CalledProcessError: a comparison failed; it has said why.
+    """
+    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    stage.require(not missing, f'--compare: expected {", ".join(PEERS)}, got no {", no ".join(missing)}; install them')
+    for name in COMPARISONS:
+        command = [sys.executable, '-m', f'benchmarks.{name}', *([] if append else ['--noappend'])]
+        subprocess.run(command, check=True)
+
+
 def _report() -> None:
     """Writes the README's tables and the plot."""
     from benchmarks import results
@@ -116,6 +141,7 @@ if __name__ == '__main__':
         lock_config=True,
     )
     flags.DEFINE_string('results', 'benchmarks/results.jsonl', 'File to which a line is appended for each case.')
+    flags.DEFINE_enum('compare', None, ['peers'], 'Compare with PEFT and transformers.')
     flags.DEFINE_bool('append', True, 'Append to the file.')
     flags.DEFINE_bool(
         'report', False, 'Write the tables and the plot from the file, after measuring if there is --config.'

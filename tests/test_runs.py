@@ -235,6 +235,14 @@ def test_torn_last_line_is_cut_off(tmp_path):
     assert path.read_bytes() == b'{"a": 1}\n{"a": 2}\n{"a": 3}\n'
 
 
+def test_line_of_other_bytes_is_named_and_left_alone(tmp_path):
+    path = tmp_path / 'log.jsonl'
+    path.write_bytes(b'{"a": 1}\n{"a": "\xff"}\n{"a": 3}\n')
+    with pytest.raises(ValueError, match=r'log\.jsonl:2: expected UTF-8, got other bytes; delete the line'):
+        runs.RowLog(path)
+    assert path.read_bytes() == b'{"a": 1}\n{"a": "\xff"}\n{"a": 3}\n'
+
+
 def test_log_without_rows_is_a_file_all_the_same(tmp_path, store):
     runs.RowLog(tmp_path / 'log.jsonl').close()
     assert (tmp_path / 'log.jsonl').read_bytes() == b''

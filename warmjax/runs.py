@@ -198,7 +198,8 @@ def versions() -> dict[str, str]:
 class RowLog:
     """An append-only file of lines that survives a kill.
 
-    Opening it cuts off a torn last line (one that has no newline) and reads the others; `append` writes and flushes.
+    Opening it cuts off a torn last line (one that has no newline) and reads the others, which must be UTF-8
+    (ValueError); `append` writes and flushes.
     A log in a bucket, where nothing can be appended to, is kept as parts beside it, each named by the index of its
     first line, and joined by `close`.
     """
@@ -236,19 +237,29 @@ class RowLog:
             whole = data[: data.rfind(b'\n') + 1]
             if len(whole) < len(data) or not self.path.exists():
                 write_atomic(self.path, whole)
-            return _split_lines(whole)
-        lines = _split_lines(self.path.read_bytes()) if self.path.exists() else []
+            return _split_lines(whole, self.path)
+        lines = _split_lines(self.path.read_bytes(), self.path) if self.path.exists() else []
         parts = self._parts.iterdir() if self._parts.exists() else ()
         for part in sorted((part for part in parts if part.name.isdigit()), key=lambda part: part.name):
             # By place, not appended: a kill inside `close` leaves parts whose lines are in the file already.
-            first, added = int(part.name), _split_lines(part.read_bytes())
+            first, added = int(part.name), _split_lines(part.read_bytes(), part)
             lines[first : first + len(added)] = added
         return lines
 
 
-def _split_lines(data: bytes) -> list[str]:
-    """Splits at newlines alone; `str.splitlines` would also split at characters that JSON leaves as they are."""
-    return data.decode().split('\n')[:-1]
+def _split_lines(data: bytes, path: epath.Path) -> list[str]:
+    """Splits at newlines alone; `str.splitlines` would also split at characters that JSON leaves as they are.
+
+    Raises:
+        ValueError: a line is not UTF-8.
+    """
+    try:
+        return data.decode().split('\n')[:-1]
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b'\n') + 1
+        raise ValueError(
+            f'{path}:{number}: expected UTF-8, got other bytes; delete the line, and what it held is made again'
+        ) from None
 
 
 def _refuse_differences(

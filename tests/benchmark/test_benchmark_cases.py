@@ -59,8 +59,11 @@ def test_decoding_fills_the_cache_to_its_end_each_time():
     assert (np.asarray(first.tokens) != np.asarray(second.tokens)).any()
 
 
-def test_scoring_is_that_of_the_model():
-    (case,) = cases.score(chosen(), mesh())
+@pytest.mark.parametrize('kind', ['none', 'int8'])
+def test_scoring_is_that_of_the_model(kind):
+    model = dataclasses.replace(chosen().model, quantization=kind)
+    (case,) = cases.score(dataclasses.replace(chosen(), model=model), mesh())
+    assert (case.work.bytes < next(cases.score(chosen(), mesh())).work.bytes) == (kind == 'int8')
     found = np.asarray(started(case, mesh())())
     assert found.shape == (2, 16) and np.isfinite(found).all() and (found < 0).all()
     assert case.work.tokens == 32

@@ -298,6 +298,15 @@ def test_stop_ids_come_from_the_generation_config_first(tmp_path):
     assert chat.load(folder, DATE).stop_ids == (5, 6)
 
 
+@pytest.mark.parametrize('ids', ['"<|end|>"', '[1, "2"]', 'true', '1.5'])
+def test_stop_ids_that_are_no_ids_are_refused(tmp_path, ids):
+    config = {'chat_template': 'x', 'eos_token': '<|end|>'}
+    folder = write_folder(tmp_path / 'chat', byte_level(['<|end|>']), config)
+    (folder / 'generation_config.json').write_text(f'{{"eos_token_id": {ids}}}')
+    with pytest.raises(ValueError, match=r'generation_config\.json: expected eos_token_id to be token ids, got \['):
+        chat.load(folder, DATE)
+
+
 def test_jinja_file_goes_before_the_template_of_the_config(tmp_path):
     folder = write_folder(tmp_path / 'chat', byte_level(['<|end|>']), {'chat_template': 'old', 'eos_token': '<|end|>'})
     old = chat.load(folder, DATE)

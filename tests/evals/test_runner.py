@@ -21,6 +21,7 @@ from warmjax.decode.score import choice_log_likelihoods
 from warmjax.evals import runner
 from warmjax.evals.runner import GenerationSettings, Job, Runner
 from warmjax.lora import adapters, merge, peft_format
+from warmjax.models import decoder
 from warmjax.records import Generation, Prompt, Turn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -139,6 +140,26 @@ def test_finished_log_is_left_as_it_is(model, jobs, rows, tmp_path):
     before = path.read_bytes()
     answer(None, jobs, path)
     assert path.read_bytes() == before
+
+
+def test_damaged_row_is_named_and_the_log_left_alone(jobs, rows, tmp_path):
+    path = tmp_path / 'generations.jsonl'
+    path.write_text(records.to_json(rows[0]) + '\n{"arm": 1}\n')
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"generations\.jsonl:2: .*field 'arm' expected string, got 1.*delete the line"
+    ):
+        answer(None, jobs, path)
+    assert path.read_bytes() == before
+
+
+def test_adapter_of_another_base_ends_the_run_before_a_row_is_written(model, jobs, tmp_path):
+    wider = decoder.make(dataclasses.replace(tiny_training.SPEC, width=48), jnp.float32, 0)
+    adapter = adapters.init(wider, tiny_training.LORA, 0, tiny_llama.make_mesh())
+    peft_format.save_adapter(epath.Path(tmp_path) / 'wider', adapter, tiny_training.LORA, 'another')
+    with pytest.raises(ValueError, match=r'(?s)wider: expected a LoRA adapter for this model, got.*q_proj'):
+        answer(model, [jobs[0], dataclasses.replace(jobs[1], adapter=tmp_path / 'wider')], tmp_path / 'g.jsonl')
+    assert (tmp_path / 'g.jsonl').read_bytes() == b''
 
 
 def test_long_prompts_are_an_error_or_dropped_or_cut_with_a_count(model, tmp_path):

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from absl import app
+
+from launch import benchmark
 
 ROOT = pathlib.Path(__file__).parents[2]
 QUIET = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
@@ -98,3 +101,17 @@ def test_report_writes_tables_and_the_same_again(tmp_path):
     first = [path.read_bytes() for path in files.values()]
     assert command('--report', *flags)[0] == 0
     assert [path.read_bytes() for path in files.values()] == first
+
+
+@pytest.mark.parametrize('append, flags', [(True, []), (False, ['--noappend'])])
+def test_peers_are_measured_by_the_comparisons(monkeypatch, append, flags):
+    asked = []
+    monkeypatch.setattr(benchmark.subprocess, 'run', lambda command, check: asked.append(command[1:]))
+    benchmark._compare(append)
+    assert asked == [['-m', f'benchmarks.{name}', *flags] for name in ('train_peft', 'generate')]
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setattr(benchmark.importlib.util, 'find_spec', lambda name: None if name == 'peft' else name)
+    with pytest.raises(app.UsageError, match='expected torch, transformers, peft, got no peft; install them'):
+        benchmark._compare(True)

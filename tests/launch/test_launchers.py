@@ -14,6 +14,7 @@ NO_STAGES = (
     'benchmark',
     'calibrate_judge',
     'export',
+    'plan',
     'power',
     'review',
     'serve',

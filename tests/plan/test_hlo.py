@@ -26,7 +26,7 @@ def test_loops_within_loops_count_as_often_as_they_run():
         return jax.lax.scan(inner, x, weights)
 
     compiled = text(lambda x, w: jax.lax.scan(outer, x, w)[0], array(3, 16), array(5, 7, 16, 16))
-    assert hlo.read(compiled, 1).matmul_flops == 5 * 7 * (2 * 3 * 16 * 16)
+    assert hlo.read(compiled, 1, 0, 8).matmul_flops == 5 * 7 * (2 * 3 * 16 * 16)
 
 
 def test_loop_bounded_by_data_counts_as_often_as_the_caller_says():
@@ -34,7 +34,7 @@ def test_loop_bounded_by_data_counts_as_often_as_the_caller_says():
         return jax.lax.fori_loop(0, count, lambda _, x: jnp.tanh(x @ w), x)
 
     compiled = text(repeat, jax.ShapeDtypeStruct((), jnp.int32), array(3, 16), array(16, 16))
-    assert [hlo.read(compiled, trips).matmul_flops for trips in (1, 4)] == [2 * 3 * 16 * 16, 4 * 2 * 3 * 16 * 16]
+    assert [hlo.read(compiled, trips, 0, 8).matmul_flops for trips in (1, 4)] == [2 * 3 * 16 * 16, 4 * 2 * 3 * 16 * 16]
 
 
 def test_flops_are_what_xla_counts_where_nothing_loops():
@@ -44,7 +44,7 @@ def test_flops_are_what_xla_counts_where_nothing_loops():
         return jnp.einsum('BTD,BSD->BTS', x, x).sum()
 
     compiled = jax.jit(jax.grad(layers)).lower(array(4, 64, 96), array(3, 96, 96)).compile()
-    ours = hlo.read(compiled.as_text(), 1).matmul_flops
+    ours = hlo.read(compiled.as_text(), 1, 0, 8).matmul_flops
     assert ours == pytest.approx(compiled.cost_analysis()['flops'], rel=0.01)
 
 
@@ -56,7 +56,7 @@ def test_padding_of_a_convolution_is_no_work():
   ROOT %c = bf16[8,2,16]{2,1,0} convolution(%a, %b), window={size=2 pad=1_1 rhs_reversal=1}, dim_labels=b0f_0oi->b0f
 }
 """
-    assert hlo.read(program, 1).matmul_flops == 2 * (2 * 8 * 32 * 16)
+    assert hlo.read(program, 1, 0, 8).matmul_flops == 2 * (2 * 8 * 32 * 16)
 
 
 def test_unrolled_loop_runs_as_often_as_its_counter_is_raised():
@@ -82,7 +82,7 @@ ENTRY %main (p: (u32[], f32[4,4])) -> (u32[], f32[4,4]) {
   ROOT %w = (u32[], f32[4,4]{1,0}) while(%p), condition=%condition, body=%body
 }
 """
-    assert hlo.read(program, 1).matmul_flops == 3 * (2 * 4 * 4 * 4)
+    assert hlo.read(program, 1, 0, 8).matmul_flops == 3 * (2 * 4 * 4 * 4)
 
 
 def test_collectives_count_with_their_bytes_as_often_as_they_run():
@@ -98,8 +98,11 @@ def test_collectives_count_with_their_bytes_as_often_as_they_run():
 
     x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=cut)
     compiled = text(reduce, x, out_shardings=whole)
-    found = {c.kind: (c.count, c.bytes, c.largest) for c in hlo.read(compiled, 1).collectives}
-    assert found == {'all-reduce': (6, 6 * 256, 256), 'all-gather': (1, 2048, 2048)}
+    found = {c.kind: (c.count, c.bytes, c.largest, c.devices, c.sent) for c in hlo.read(compiled, 1, 0, 8).collectives}
+    assert found == {
+        'all-reduce': (6, 6 * 256, 256, 8, 6 * 256 * 2 * 7 / 8),
+        'all-gather': (1, 2048, 2048, 8, 2048 * 7 / 8),
+    }
 
 
 def test_collective_done_in_pieces_counts_once():
@@ -123,9 +126,29 @@ ENTRY %main (a: f32[2,8]) -> f32[16,8] {
   ROOT %last = f32[16,8]{1,0} fusion(%loop), kind=kCustom, calls=%piece
 }
 """
-    assert hlo.read(program, 1).collectives == (hlo.Collective('all-gather', 1, 512, 512),)
+    assert hlo.read(program, 1, 0, 8).collectives == (hlo.Collective('all-gather', 1, 512, 512, 8, 448),)
+
+
+@pytest.mark.parametrize(
+    'groups, devices',
+    [
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", 4),
+        ('[2,4]<=[8]', 4),
+        ('{{0,2},{1,3},{4,6},{5,7}}', 2),
+        ('', 8),
+    ],
+)
+def test_group_of_a_collective_is_read_in_all_its_forms(groups, devices):
+    said = f'replica_groups={groups}, ' if groups else ''
+    program = f"""ENTRY %main (a: f32[16,8]) -> f32[16,8] {{
+  %a = f32[16,8]{{1,0}} parameter(0)
+  ROOT %r = f32[16,8]{{1,0}} all-reduce(%a), channel_id=1, {said}to_apply=%add
+}}
+"""
+    (found,) = hlo.read(program, 1, 0, 8).collectives
+    assert (found.devices, found.sent) == (devices, 512 * 2 * (devices - 1) / devices)
 
 
 def test_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match='expected the text of a compiled program'):
-        hlo.read('module @jit_step {', 1)
+        hlo.read('module @jit_step {', 1, 0, 1)

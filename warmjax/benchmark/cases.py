@@ -206,6 +206,7 @@ def _programs(settings: BenchmarkSettings, slots: int, scoring: Scoring | None, 
         1,
         scoring,
         mesh,
+        kind=settings.model.quantization,
     )
     return [program for name, program in made.items() if name.split()[0] == what]
 

@@ -57,8 +57,6 @@ def make_cases(what: str, settings: BenchmarkSettings, mesh: Mesh) -> Iterator[C
     of_device = {'matmul': ceilings.products, 'hbm': ceilings.copies}
     if what in of_device:
         return of_device[what](settings, device)
-    if settings.model.quantization != 'none' and what in ('prefill', 'decode', 'score'):
-        raise ValueError(f"{what}: expected config.model.quantization 'none', got {settings.model.quantization!r}")
     of_model = {
         'train': cases.train,
         'prefill': cases.prefill,

@@ -231,12 +231,15 @@ def stop_ids(folder: epath.Path, tokenizer: tokenizers.Tokenizer, special: dict[
     """Reads stop ids from generation_config.json, then config.json, then the tokenizer's end-of-text token.
 
     Raises:
-        ValueError: none of them names one.
+        ValueError: none of them names one, or what one names is no token id.
     """
     for name in ('generation_config.json', 'config.json'):
         ids = _read_json(folder / name).get('eos_token_id')
         if ids is not None:
-            return tuple(ids) if isinstance(ids, list) else (ids,)
+            ids = ids if isinstance(ids, list) else [ids]
+            if not all(type(i) is int for i in ids):
+                raise ValueError(f'{folder / name}: expected eos_token_id to be token ids, got {ids}; mend it')
+            return tuple(ids)
     eos = tokenizer.token_to_id(special['eos_token']) if 'eos_token' in special else None
     if eos is not None:
         return (eos,)

@@ -18,8 +18,10 @@ from warmjax.decode.resident import Resident
 from warmjax.decode.sampling import Needs
 from warmjax.lora import adapters
 from warmjax.lora.adapters import LoraSettings
-from warmjax.models import decoder
+from warmjax.models import decoder, families
 from warmjax.models.decoder import Decoder
+from warmjax.models.families import Model, ModelSpec
+from warmjax.models.quantization import Quantization
 from warmjax.models.spec import Spec
 
 _DRAWS = Needs(draws=True, filters=False)
@@ -58,21 +60,24 @@ def abstract_programs(
     num_stops: int,
     scoring: Scoring | None,
     mesh: Mesh,
+    kind: Quantization = 'none',
+    unroll: bool | None = None,
 ) -> dict[str, Program]:
     """Makes what an engine of these settings runs: `prefill <bucket>`, `decode <cache length>` and `score <length>`.
 
     Args:
-        dtype: of the base weights.
+        dtype: of the base weights, and `kind` of its layers' kernels.
         lora: shape of each of the `num_adapters` adapters that lie side by side; None for the base model alone.
         num_stops: how many stop ids there are.
         scoring: None if nothing is scored.
+        unroll: whether a step's layers are unrolled; None for what `decoder.unrolls_steps` says of the mesh.
 
     Raises:
         ValueError: the mesh does not divide the model, the slots or the prompts that are prefilled at once.
     """
-    model = abstract_model(spec, dtype, mesh)
+    model = abstract_model(spec, dtype, mesh, kind)
+    unroll = decoder.unrolls_steps(mesh) if unroll is None else unroll
     resident = _resident(model, lora, num_adapters, mesh)
-    unroll = decoder.unrolls_steps(mesh)
     stepper, pairs = model, resident.pairs
     if unroll:
         stepper, pairs = jax.eval_shape(lambda model, pairs: model.for_steps(pairs, True), model, pairs)
@@ -86,21 +91,33 @@ def abstract_programs(
         made[f'prefill {bucket}'] = Program(compiled.prefill, args, mesh)
     for length in settings.cache_lengths:
         shape = (spec.num_layers, spec.num_kv_heads, spec.head_dim)
-        slots = _slots(settings.slots, length, shape, cache_dtype, unroll, mesh)
+        slots = abstract_slots(settings.slots, length, shape, cache_dtype, unroll, mesh)
         occupied = jax.ShapeDtypeStruct((settings.slots,), bool)
         enough = jax.ShapeDtypeStruct((), jnp.int32)
         rest = (slots, occupied, enough, stops, settings.steps, _DRAWS, logprobs)
         step_resident = dataclasses.replace(resident, pairs=pairs)
         made[f'decode {length}'] = Program(compiled.decode, (stepper, step_resident, *rest), mesh)
     if scoring is not None:
-        batch = _rows((scoring.rows, scoring.length), jnp.int32, mesh, 'scoring.rows')
-        made[f'score {scoring.length}'] = Program(score.next_token_program(mesh), (model, batch, batch, batch), mesh)
+        made[f'score {scoring.length}'] = score_program(model, scoring, mesh)
     return made
 
 
-def abstract_model(spec: Spec, dtype: Any, mesh: Mesh) -> Decoder:
-    """Returns a decoder with shapes and layouts in place of arrays."""
-    graphdef, shapes = nnx.split(decoder.abstract(spec, dtype))
+def score_program(model: Model, scoring: Scoring, mesh: Mesh) -> Program:
+    """Makes the program that scores given texts by an abstract model.
+
+    Raises:
+        ValueError: the mesh does not divide the rows.
+    """
+    batch = _rows((scoring.rows, scoring.length), jnp.int32, mesh, 'scoring.rows')
+    return Program(score.next_token_program(mesh), (model, batch, batch, batch), mesh)
+
+
+def abstract_model(spec: ModelSpec, dtype: Any, mesh: Mesh, kind: Quantization = 'none') -> Model:
+    """Returns a model with shapes and layouts in place of arrays."""
+    model = families.abstract(spec, dtype)
+    if kind != 'none':
+        model = nnx.eval_shape(lambda model: decoder.quantized(model, kind), model)
+    graphdef, shapes = nnx.split(model)
     return nnx.merge(graphdef, sharding.abstract_arrays(shapes, sharding.state_shardings(shapes, mesh)))
 
 
@@ -124,7 +141,8 @@ def _wider(x: jax.ShapeDtypeStruct, axis: int, times: int, axes: tuple, mesh: Me
     return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding.named(mesh, axes, shape, 'adapters'))
 
 
-def _slots(count: int, length: int, shape: tuple[int, int, int], dtype: Any, unroll: bool, mesh: Mesh) -> Slots:
+def abstract_slots(count: int, length: int, shape: tuple[int, int, int], dtype: Any, unroll: bool, mesh: Mesh) -> Slots:
+    """Returns `count` slots with shapes and layouts in place of arrays; `shape` as for `programs.empty`."""
     shapes = jax.eval_shape(lambda: programs.empty(count, length, shape, dtype, unroll))
     layout = programs.slot_layout(mesh, shape[1], unroll)
     return jax.tree.map(

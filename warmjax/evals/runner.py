@@ -333,7 +333,18 @@ def common_beginning(rows: Sequence[Sequence[int]]) -> int:
 
 
 def _rows(path: epath.Path) -> dict[tuple, str]:
-    return {records.parse(line, Generation).key: line for line in runs.RowLog(path).lines} if path.exists() else {}
+    """Returns row key → line of a log, if it is there.
+
+    Raises:
+        ValueError: a line that is not a generation.
+    """
+    rows = {}
+    for number, line in enumerate(runs.RowLog(path).lines if path.exists() else (), start=1):
+        try:
+            rows[records.parse(line, Generation).key] = line
+        except ValueError as error:
+            raise ValueError(f'{path}:{number}: {error}; delete the line, and it is answered again') from None
+    return rows
 
 
 def _wait(name: str) -> None:

@@ -26,8 +26,8 @@ SAVED = 'attention'
 
 LANES = 128
 """Tokens that a TPU's kernel handles side by side; rows must be a multiple of it."""
-LONGEST_BLOCK = 1024
-"""Most tokens of a row that a TPU's kernel holds at once."""
+LONGEST_BLOCK = 512
+"""Most tokens of a row that a TPU's kernel holds at once; with 1,024, rows of 2,048 take the compiler many minutes."""
 
 
 def self_attention(

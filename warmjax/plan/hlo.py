@@ -1,8 +1,9 @@
-"""What a compiled program does in one call on one device, read from its text (HLO): matrix products and collectives.
+"""What a compiled program does in one call on one device, read from its text (HLO): matrix products, bytes moved and
+collectives.
 
 XLA's own cost analysis counts the body of a loop once. Here it counts as often as the loop runs; where that depends on
-data, the caller says how often. Kernels written by hand (Pallas, cuDNN) stand in the text as a name only and are not
-counted.
+data, the caller says how often. Kernels written by hand (Pallas, cuDNN) stand in the text as a name only and their
+products are not counted.
 """
 
 import collections
@@ -11,17 +12,18 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from warmjax.plan import traffic
 
 COLLECTIVES = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
-
-_ITEM_BITS = {'pred': 8, 's4': 4, 'u4': 4} | {f'{sign}{bits}': bits for sign in 'su' for bits in (8, 16, 32, 64)}
-_ITEM_BITS |= {'bf16': 16, 'f16': 16, 'f32': 32, 'f64': 64, 'c64': 64, 'c128': 128}
 
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) .*\{$')
 _INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([a-z][\w\-]*)\((.*)$')
 _SHAPE = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\]')
 _CALLED = re.compile(r'\b(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)')
 _BRANCHES = re.compile(r'\bbranch_computations=\{([^}]*)\}|\b(?:true|false)_computation=%?([\w.\-]+)')
+_GROUPS = re.compile(r'replica_groups=(?:mesh\[([^\]]*)\]\s*\{([^}]*)\}|\[\d+,(\d+)\]<=|\{\{([\d,]+)\})')
 _KNOWN_TRIPS = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
 
 
@@ -31,32 +33,62 @@ class Collective:
     count: how often it is done in a call of the program.
     bytes: of the largest array that it reads or makes on a device, all its calls together.
     largest: those bytes, of the largest single call.
+    devices: of the largest group that exchanges.
+    sent: bytes that a device sends, its groups arranged as rings (an all-gather to n devices sends (n - 1) / n of what
+        it makes, an all-reduce twice that); all its calls together.
     """
 
     kind: str
     count: int
     bytes: int
     largest: int
+    devices: int
+    sent: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
     """matmul_flops: of matrix products (and convolutions, as which TPU programs write them), a multiplication and an
         addition each counted.
+    moved_bytes: read from and written to memory, on-chip memory left out (`traffic`).
+    kept_bytes: the most that a loop over the layers holds of all of them besides what the program is given: what the
+        forward pass keeps for the backward pass.
+    has_kernels: whether kernels written by hand are in it.
     collectives: by kind, in the order of COLLECTIVES; kinds that do not occur are left out.
     """
 
     matmul_flops: int
+    moved_bytes: int
+    kept_bytes: int
+    has_kernels: bool
     collectives: tuple[Collective, ...]
+
+    def scaled(self, share: float) -> 'Work':
+        """Returns the same products on arrays of fewer bytes."""
+        return dataclasses.replace(
+            self,
+            moved_bytes=round(share * self.moved_bytes),
+            kept_bytes=round(share * self.kept_bytes),
+            collectives=tuple(
+                dataclasses.replace(
+                    one,
+                    bytes=round(share * one.bytes),
+                    largest=round(share * one.largest),
+                    sent=round(share * one.sent),
+                )
+                for one in self.collectives
+            ),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """A line of the text; `rest` is its operands and attributes."""
+
     name: str
     shape: str
     opcode: str
     rest: str
-    """Operands and attributes."""
 
     def attribute(self, name: str) -> str | None:
         found = re.search(rf'\b{name}=%?([^\s,{{}}]+|\{{[^}}]*\}})', self.rest)
@@ -66,12 +98,18 @@ class _Instruction:
         return re.findall(r'%([\w.\-]+)', self.rest.split(')', 1)[0])
 
 
-def read(text: str, unknown_trips: int) -> Work:
+Computations = Mapping[str, Mapping[str, Instruction]]
+"""Name of a computation → name → instruction."""
+
+
+def read(text: str, unknown_trips: int, num_layers: int, num_devices: int) -> Work:
     """Counts the work of a compiled program.
 
     Args:
         text: `jax.stages.Compiled.as_text()`.
         unknown_trips: how often a loop runs whose bound the text does not give.
+        num_layers: of the model; arrays with so many entries along their first axis are of all layers.
+        num_devices: for which it is compiled.
 
     Raises:
         ValueError: the text has no entry computation.
@@ -79,31 +117,72 @@ def read(text: str, unknown_trips: int) -> Work:
     computations, entry = _parse(text)
     if entry is None:
         raise ValueError(f'hlo: expected the text of a compiled program, got {text[:80]!r}; pass compiled.as_text()')
-    flops, calls = 0, collections.defaultdict(dict)
-    for instruction, shapes, times in _executed(computations, entry, 1, unknown_trips):
+    flops = moved = 0
+    calls = collections.defaultdict(dict)
+    for instruction, shapes, times, is_fused in _executed(computations, entry, 1, unknown_trips):
         flops += times * _matmul_flops(instruction, shapes)
         kind = instruction.opcode.removesuffix('-start')
         if kind in COLLECTIVES:
             # Pieces of one, each fused with what it overlaps, share its channel; some advance it in an inner loop.
             channel = instruction.attribute('channel_id') or f'of {instruction.name}'
-            done, size = calls[kind].get(channel, (times, 0))
-            calls[kind][channel] = min(times, done), max(_largest_bytes(instruction, shapes), size)
+            done, call = calls[kind].get(channel, (times, _Call(0, 0, 0, 0)))
+            calls[kind][channel] = min(times, done), max(_call(instruction, shapes, num_devices), call)
+        elif not is_fused:
+            moved += times * traffic.moved_bytes(instruction, shapes, computations)
+    moved += sum(times * call.moved for done in calls.values() for times, call in done.values())
     return Work(
         flops,
-        tuple(
-            Collective(
-                kind,
-                sum(times for times, _ in calls[kind].values()),
-                sum(times * size for times, size in calls[kind].values()),
-                max(size for _, size in calls[kind].values()),
-            )
-            for kind in COLLECTIVES
-            if kind in calls
-        ),
+        moved,
+        traffic.kept_bytes(computations, entry, num_layers),
+        'custom_call_target="tpu_custom_call"' in text,
+        tuple(_collective(kind, list(calls[kind].values())) for kind in COLLECTIVES if kind in calls),
     )
 
 
-def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str | None]:
+class _Call(NamedTuple):
+    """Bytes of one call of a collective: of its largest array, sent, and moved within the device."""
+
+    largest: int
+    devices: int
+    sent: int
+    moved: int
+
+
+def _collective(kind: str, calls: list[tuple[int, _Call]]) -> Collective:
+    return Collective(
+        kind,
+        sum(times for times, _ in calls),
+        sum(times * call.largest for times, call in calls),
+        max(call.largest for _, call in calls),
+        max(call.devices for _, call in calls),
+        sum(times * call.sent for times, call in calls),
+    )
+
+
+def _call(instruction: Instruction, shapes: Mapping[str, str], num_devices: int) -> _Call:
+    arrays = [instruction.shape, *(shapes.get(name, '') for name in instruction.operands())]
+    sizes = [array.bytes for array in traffic.arrays(' '.join(arrays))]
+    largest = max(sizes, default=0)
+    parts = _group_size(instruction, num_devices)
+    share = {'all-reduce': 2 * (parts - 1) / parts, 'collective-permute': 1}
+    sent = largest * share.get(instruction.opcode.removesuffix('-start'), (parts - 1) / parts)
+    moved = sum(array.bytes for array in traffic.arrays(' '.join(arrays)) if not array.is_on_chip)
+    return _Call(largest, parts, round(sent), moved)
+
+
+def _group_size(collective: Instruction, num_devices: int) -> int:
+    """Returns how many devices exchange, in any of the three forms in which XLA writes groups down."""
+    found = _GROUPS.search(collective.rest)
+    if found is None:
+        return num_devices
+    sizes, axes, columns, first = found.groups()
+    if sizes is not None:
+        size_of = dict(re.findall(r"'([^']+)'=(\d+)", sizes))
+        return max(math.prod(int(size_of[axis]) for axis in re.findall(r"'([^']+)'", axes) if axis in size_of), 1)
+    return int(columns) if columns is not None else len(first.split(','))
+
+
+def _parse(text: str) -> tuple[Computations, str | None]:
     """Returns computation → name → instruction, and the name of the entry."""
     computations, entry, current = {}, None, None
     for line in text.splitlines():
@@ -111,34 +190,35 @@ def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str | None]:
             current = computations.setdefault(head.group(2), {})
             entry = head.group(2) if head.group(1) else entry
         elif current is not None and (found := _INSTRUCTION.match(line)):
-            current[found.group(2)] = _Instruction(*found.groups()[1:])
+            current[found.group(2)] = Instruction(*found.groups()[1:])
     return computations, entry
 
 
 def _executed(
-    computations: Mapping[str, Mapping[str, _Instruction]], name: str, times: int, unknown_trips: int
-) -> Iterator[tuple[_Instruction, Mapping[str, str], int]]:
-    """Yields every instruction under a computation with the shapes beside it and how often it is done.
+    computations: Computations, name: str, times: int, unknown_trips: int, is_fused: bool = False
+) -> Iterator[tuple[Instruction, Mapping[str, str], int, bool]]:
+    """Yields every instruction under a computation with the shapes beside it, how often it is done, and whether it is
+    part of another one (a fusion, a reduction).
 
     Of a conditional, every branch is counted.
     """
     shapes = {instruction.name: instruction.shape for instruction in computations[name].values()}
     for instruction in computations[name].values():
-        yield instruction, shapes, times
+        yield instruction, shapes, times, is_fused
         inner = _CALLED.findall(instruction.rest)
         inner += [
             branch for pair in _BRANCHES.findall(instruction.rest) for branch in re.findall(r'[\w.\-]+', ''.join(pair))
         ]
-        trips = 1
+        trips, is_part = 1, is_fused or instruction.opcode not in ('call', 'conditional', 'while')
         if instruction.opcode == 'while':
             inner = [instruction.attribute('body')]
             trips = _trips(instruction, computations) or unknown_trips
         for called in inner:
             if called in computations:
-                yield from _executed(computations, called, times * trips, unknown_trips)
+                yield from _executed(computations, called, times * trips, unknown_trips, is_part)
 
 
-def _trips(loop: _Instruction, computations: Mapping[str, Mapping[str, _Instruction]]) -> int | None:
+def _trips(loop: Instruction, computations: Computations) -> int | None:
     """Returns how often a loop runs: as XLA notes, or by the constant to which its condition compares a counter from 0.
 
     A counter goes up by more than 1 where XLA has unrolled the loop.
@@ -154,7 +234,7 @@ def _trips(loop: _Instruction, computations: Mapping[str, Mapping[str, _Instruct
     return None
 
 
-def _increment(counter: _Instruction, body: Mapping[str, _Instruction]) -> int:
+def _increment(counter: Instruction, body: Mapping[str, Instruction]) -> int:
     """Returns by how much the body of a loop raises its counter, an entry of what it is given and returns."""
     returned = list(body.values())[-1].operands()
     raised = body.get(returned[int(counter.attribute('index'))]) if counter.opcode == 'get-tuple-element' else None
@@ -163,7 +243,7 @@ def _increment(counter: _Instruction, body: Mapping[str, _Instruction]) -> int:
     return next((step for name in raised.operands() if (step := _constant(body, name))), 1)
 
 
-def _constant(computation: Mapping[str, _Instruction], name: str) -> int | None:
+def _constant(computation: Mapping[str, Instruction], name: str) -> int | None:
     found = computation.get(name)
     return int(found.rest.split(')')[0]) if found is not None and found.opcode == 'constant' else None
 
@@ -173,15 +253,7 @@ def _dims(shape: str) -> list[int]:
     return [int(size) for size in found.group(2).split(',') if size] if found else []
 
 
-def _largest_bytes(instruction: _Instruction, shapes: Mapping[str, str]) -> int:
-    arrays = [instruction.shape, *(shapes.get(name, '') for name in instruction.operands())]
-    return max(
-        math.prod(int(size) for size in dims.split(',') if size) * _ITEM_BITS.get(kind, 8) // 8
-        for kind, dims in _SHAPE.findall(' '.join(arrays))
-    )
-
-
-def _matmul_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> int:
+def _matmul_flops(instruction: Instruction, shapes: Mapping[str, str]) -> int:
     if instruction.opcode not in ('dot', 'convolution'):
         return 0
     left, right = (_dims(shapes[name]) for name in instruction.operands()[:2])
@@ -192,7 +264,7 @@ def _matmul_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> int:
     return _convolution_flops(instruction, left, right, made)
 
 
-def _convolution_flops(convolution: _Instruction, left: list[int], right: list[int], made: list[int]) -> int:
+def _convolution_flops(convolution: Instruction, left: list[int], right: list[int], made: list[int]) -> int:
     """Counts products with entries that are there, not with padding: a product over a batch becomes, on TPU, a
     convolution that is mostly padding."""
     inputs, kernel, outputs = re.split('_|->', convolution.attribute('dim_labels'))

@@ -1,34 +1,24 @@
-"""Compiles the program of a training step for devices that need not be there, and reads what it will need.
+"""Compiles one program for devices that need not be there, and reads what it will need.
 
-The step is the one that `warmjax.train.lora` runs, made from shapes and layouts in place of arrays.
+A program is one that a stage runs, made from shapes and layouts in place of arrays (`warmjax.plan.programs`).
 """
 
 import dataclasses
 import math
 import re
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
-from flax import nnx
-from jax.sharding import Mesh
 
-from warmjax import sharding
-from warmjax.data import packing
-from warmjax.lora import adapters
-from warmjax.models import decoder
-from warmjax.models.quantization import Quantization
-from warmjax.models.spec import Spec
 from warmjax.plan import hlo
-from warmjax.plan import topology as slices
-from warmjax.plan.chips import chip_of
-from warmjax.sharding import MeshSettings
-from warmjax.train import lora, metrics
-from warmjax.train.lora import TrainSettings
-from warmjax.train.optimizer import make_optimizer
-from warmjax.train.step import TrainState, abstract_state
+from warmjax.plan.topology import Slice
 
 GIB = 2**30
+
+Kind = Literal['weights', 'adapters', 'optimizer', 'cache', 'batch']
+"""What lies on a device: base weights, adapters, optimizer state, keys and values of texts, all other input."""
 
 _NEEDED = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
 """How libtpu says that a program does not fit."""
@@ -38,7 +28,8 @@ _NEEDED = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
 class Memory:
     """Bytes on one device.
 
-    weights, adapters, optimizer, batch: what the step is given.
+    weights, adapters, optimizer, cache, batch: see `Kind`; what the program is given, and what else lies there.
+    activations: that the forward pass keeps of each layer for the backward pass.
     temporaries: what it needs besides, at the most.
     outputs: what it returns and does not write over what it was given.
     donated: what it does write over.
@@ -47,31 +38,90 @@ class Memory:
     weights: int
     adapters: int
     optimizer: int
+    cache: int
     batch: int
+    activations: int
     temporaries: int
     outputs: int
     donated: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.adapters + self.optimizer + self.batch + self.temporaries + self.outputs
+        return sum(dataclasses.astuple(self)) - self.donated
 
 
 @dataclasses.dataclass(frozen=True)
-class StepPlan:
-    """devices: how many, and `kind`, as JAX names them.
-    micro_batches: that a step computes at the most, where no rows are packed; `work` counts all of them.
-    memory: None if the program does not fit; `needed` and `limit` (bytes a device) say by how much.
-    limit: memory of a device.
-    work: of one device in one step; attention kernels written by hand are not in its matrix products.
-    model_flops: of one device in one step, by the convention of `warmjax.train.metrics`: 4 N + 6 N_lora a token.
-    attention_flops: in addition, causal attention of whole rows, forward and backward.
+class Program:
+    """A jitted function and what it is called with.
+
+    name: `train`, `prefill 256`, `decode 768`, `score 1024`.
+    lower: with its arguments, `args`.
+    given: these by kind.
+    beside: what else is on the devices while it runs.
+    trips: of its loops whose bound is data (micro-batches of a step, tokens of a call to decode).
+    tokens: that a call computes, on all devices, padding included.
+    flops_per_token, attention_flops: what a model must multiply for a token, and for all pairs of tokens of a call, by
+        the convention of `train.metrics`.
+    num_layers: of the model.
+    """
+
+    name: str
+    lower: Callable[[], jax.stages.Lowered]
+    args: tuple[Any, ...]
+    given: Mapping[Kind, Any]
+    beside: Mapping[Kind, Any]
+    trips: int
+    tokens: int
+    flops_per_token: float
+    attention_flops: float
+    num_layers: int
+
+    def compile(self) -> jax.stages.Compiled:
+        return self.lower().compile()
+
+    def memory(self, compiled: jax.stages.Compiled, kept: int, share: float = 1.0) -> Memory:
+        """Reads what the compiled program needs.
+
+        Args:
+            kept: bytes of its temporaries that are activations.
+            share: of its temporaries and outputs that count.
+        """
+        stats = compiled.memory_analysis()
+        kept = min(kept, stats.temp_size_in_bytes)
+        return Memory(
+            **self.held(),
+            activations=round(share * kept),
+            temporaries=round(share * (stats.temp_size_in_bytes - kept)),
+            outputs=round(share * (stats.output_size_in_bytes - stats.alias_size_in_bytes)),
+            donated=stats.alias_size_in_bytes,
+        )
+
+    def held(self) -> dict[Kind, int]:
+        """Returns the bytes a device that are there before the program runs."""
+        kinds = ('weights', 'adapters', 'optimizer', 'cache', 'batch')
+        return {kind: _bytes(self.given.get(kind, ())) + _bytes(self.beside.get(kind, ())) for kind in kinds}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramPlan:
+    """What a program will need on a slice; all numbers but `devices` and `tokens` are of one device and one call.
+
+    devices: how many, and `kind`, as they are called.
+    is_compiled: for these devices; otherwise estimated from what is compiled for CPU.
+    trips, tokens: see `Program`.
+    needed, limit: bytes.
+    memory: None if the program does not fit so badly that the compiler refuses it; `needed` says by how much.
+    work: None likewise; attention kernels written by hand are not in its matrix products.
+    model_flops: what must be multiplied, attention left out; `attention_flops` for that.
     compile_seconds: that the compiler took.
     """
 
+    name: str
     devices: int
     kind: str
-    micro_batches: int
+    is_compiled: bool
+    trips: int
+    tokens: int
     needed: int
     limit: int
     memory: Memory | None
@@ -85,97 +135,53 @@ class StepPlan:
         """Share of a device's memory that stays free; negative if the program does not fit."""
         return 1 - self.needed / self.limit
 
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """A step and the shapes and layouts of its arguments.
-
-    frozen: the base; `batch`: arrays [A, B, T].
-    """
-
-    step: Any
-    state: TrainState
-    frozen: nnx.State
-    batch: dict[str, jax.ShapeDtypeStruct]
-    mesh: Mesh
-
-    def compile(self) -> jax.stages.Compiled:
-        with jax.set_mesh(self.mesh):
-            return self.step.lower(self.state, self.frozen, self.batch).compile()
-
-    def memory(self, compiled: jax.stages.Compiled) -> Memory:
-        stats = compiled.memory_analysis()
-        return Memory(
-            weights=_bytes(self.frozen),
-            adapters=_bytes(self.state.trainable),
-            optimizer=_bytes(self.state.opt_state),
-            batch=_bytes(self.batch),
-            temporaries=stats.temp_size_in_bytes,
-            outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
-            donated=stats.alias_size_in_bytes,
-        )
+    @property
+    def flops(self) -> float:
+        """What is multiplied, kernels written by hand included; 0 if the program was refused."""
+        if self.work is None:
+            return 0.0
+        return self.work.matmul_flops + (self.attention_flops if self.work.has_kernels else 0.0)
 
 
-def train_program(spec: Spec, dtype: Any, kind: Quantization, settings: TrainSettings, mesh: Mesh) -> Program:
-    """Makes the step that fine-tunes adapters of a model, with as many micro-batches as rows that are not packed need.
+Make = Callable[[bool], Program]
+"""wide → program; a wide one computes in float32, whatever the settings say."""
+
+
+def plan(make: Make, target: Slice, narrow: bool) -> ProgramPlan:
+    """Compiles a program for a slice; for GPUs, compiles it for CPU and estimates.
+
+    XLA has no bfloat16 products on CPU and keeps wide copies of all that is narrow. So the estimate compiles a program
+    that is wide throughout, and counts half of what it needs and moves.
 
     Args:
-        dtype: of the base weights, and `kind` of its layers' kernels.
-
-    Raises:
-        ValueError: the mesh does not divide the model or the micro-batch.
+        narrow: whether the program computes in bfloat16.
     """
-    model = nnx.eval_shape(lambda model: decoder.quantized(model, kind), decoder.abstract(spec, dtype))
-    graphdef, shapes = nnx.split(model)
-    optimizer = make_optimizer(settings.optimizer, num_steps=1)
-    state = abstract_state(adapters.abstract(model, settings.lora, mesh), optimizer, mesh)
-    row = packing.make_row([], settings.max_length)
-    size = (-(-settings.batch_size // settings.micro_batch), settings.micro_batch, settings.max_length)
-    layout = sharding.named(mesh, (None, 'batch', None), size, 'config.train.micro_batch')
-    return Program(
-        lora.make_lora_step(graphdef, optimizer, settings, state),
-        state,
-        sharding.abstract_arrays(shapes, sharding.state_shardings(shapes, mesh)),
-        {name: jax.ShapeDtypeStruct(size, x.dtype, sharding=layout) for name, x in row.items()},
-        mesh,
-    )
-
-
-def train_step(
-    spec: Spec, dtype: Any, kind: Quantization, settings: TrainSettings, mesh_settings: MeshSettings, topology: str
-) -> StepPlan:
-    """Compiles the step that fine-tunes adapters of a model for a TPU slice (see `topology.devices`).
-
-    Args:
-        dtype: of the base weights, and `kind` of its layers' kernels.
-
-    Raises:
-        ModuleNotFoundError: libtpu is not installed.
-        ValueError: no such slice; the mesh does not make it, or does not divide the model or the micro-batch.
-    """
-    devices = slices.devices(topology)
-    program = train_program(spec, dtype, kind, settings, sharding.make_mesh(mesh_settings, devices))
-    micro_batches, tokens = program.batch['tokens'].shape[0], math.prod(program.batch['tokens'].shape)
-    theirs = metrics.lora_work(spec, program.state.trainable, None)
-    limit = int(chip_of(devices[0]).hbm_gib * GIB)
-    memory = work = None
+    program = make(False)
+    is_halved = narrow and not target.is_compiled
+    share = 0.5 if is_halved else 1.0
+    limit, memory, work = int(target.chip.hbm_gib * GIB), None, None
     begun = time.monotonic()
     try:
-        compiled = program.compile()
-        memory, work = program.memory(compiled), hlo.read(compiled.as_text(), micro_batches)
+        compiled = (make(True) if is_halved else program).compile()
+        work = hlo.read(compiled.as_text(), program.trips, program.num_layers, len(target.devices))
+        memory, work = program.memory(compiled, work.kept_bytes, share), work.scaled(share)
         needed = memory.total
     except jax.errors.JaxRuntimeError as error:
         needed, limit = _excess(str(error), error)
-    return StepPlan(
-        devices=len(devices),
-        kind=devices[0].device_kind,
-        micro_batches=micro_batches,
+        needed += sum(_bytes(tree) for tree in program.beside.values())
+    return ProgramPlan(
+        name=program.name,
+        devices=len(target.devices),
+        kind=target.devices[0].device_kind if target.is_compiled else target.chip.name,
+        is_compiled=target.is_compiled,
+        trips=program.trips,
+        tokens=program.tokens,
         needed=needed,
         limit=limit,
         memory=memory,
         work=work,
-        model_flops=theirs.flops_per_token * tokens / len(devices),
-        attention_flops=theirs.flops_per_pair * tokens * settings.max_length / len(devices),
+        model_flops=program.flops_per_token * program.tokens / len(target.devices),
+        attention_flops=program.attention_flops / len(target.devices),
         compile_seconds=round(time.monotonic() - begun, 1),
     )
 
@@ -192,4 +198,9 @@ def _excess(message: str, error: Exception) -> tuple[int, int]:
 
 def _bytes(tree: Any) -> int:
     """Returns the bytes of abstract arrays on each of their devices."""
-    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    leaves = [x for x in jax.tree.leaves(tree) if hasattr(x, 'shape')]
+    return sum(math.prod(_shard(x)) * x.dtype.itemsize for x in leaves)
+
+
+def _shard(x: jax.ShapeDtypeStruct) -> tuple[int, ...]:
+    return x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)

@@ -1,5 +1,8 @@
+import shutil
+
 import numpy as np
 import pytest
+import tiny_llama
 import tiny_server
 import tokenizers
 
@@ -56,6 +59,30 @@ def test_randomness_is_of_prompt_seed_and_choice(checkpoint):
 def test_adapters_are_named_once(values, message):
     with pytest.raises(ValueError, match=message):
         server.read_adapters(values, 'base')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'hidden_size': 36}, r'expected shape \[4, 36\], got \[4, 24\]'),
+        ({'num_hidden_layers': 2}, 'layers\\.2'),
+    ],
+    ids=['width', 'layers'],
+)
+def test_adapter_of_another_base_is_refused_at_the_start(checkpoint, tmp_path, changes, message):
+    folders = tiny_server.write_adapters(checkpoint, tmp_path)
+    other = tmp_path / 'other'
+    shutil.copytree(checkpoint, other)
+    tiny_llama.save(other, **changes)
+    with pytest.raises(ValueError, match=f'(?s)warm: expected a LoRA adapter for this model, got.*{message}'):
+        tiny_server.make_service(other, folders)
+
+
+def test_stop_id_beyond_the_vocabulary_is_refused_at_the_start(checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / 'other')
+    (tmp_path / 'other' / 'generation_config.json').write_text('{"eos_token_id": [2, 4000]}')
+    with pytest.raises(ValueError, match=r'expected stop ids below the vocabulary of 97, got \[4000\]; mend eos_tok'):
+        tiny_server.make_service(tmp_path / 'other', {})
 
 
 def test_address_that_others_reach_needs_a_key():
