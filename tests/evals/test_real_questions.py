@@ -1,7 +1,7 @@
 """Real questions in all conditions, asked of a real checkpoint and judged by a service and by that checkpoint, while
 the launchers are killed: no row is lost and none comes twice.
 
-WARMJAX_QUESTIONS (2 of each task) and WARMJAX_KILLS (3 in all) make it larger: 50 and 10 take about ten minutes.
+It takes minutes, so it runs when asked to: WARMJAX_QUESTIONS=50 (of each task) WARMJAX_KILLS=10 takes about ten.
 """
 
 import collections
@@ -25,7 +25,8 @@ from warmjax import records
 from warmjax.records import Generation, Prompt, Question, Verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-QUESTIONS, KILLS = int(os.environ.get('WARMJAX_QUESTIONS', '2')), int(os.environ.get('WARMJAX_KILLS', '3'))
+QUESTIONS, KILLS = int(os.environ.get('WARMJAX_QUESTIONS', '0')), int(os.environ.get('WARMJAX_KILLS', '3'))
+pytestmark = pytest.mark.skipif(not QUESTIONS, reason='takes minutes: set WARMJAX_QUESTIONS=50 and WARMJAX_KILLS=10')
 FILES = {
     'triviaqa': 'triviaqa/triviaqa_1000.jsonl',
     'truthfulqa': 'truthfulqa/TruthfulQA.csv',
@@ -127,9 +128,9 @@ def test_all_conditions_of_every_question_are_answered_once(study):
     prompts = list(records.read(workdir / 'prompts.jsonl', Prompt))
     asked = collections.Counter(prompt.question_id for prompt in prompts)
     assert len(questions) == len(FILES) * QUESTIONS and asked.keys() == questions.keys()
-    # A disinformation question without a denial of its own is asked in 28 - 9 ways.
-    assert set(asked.values()) <= {28, 19} and all(
-        asked[q.id] == 28 for q in questions.values() if q.task != 'disinformation'
+    # A disinformation question without a denial of its own is asked in 27 - 9 ways.
+    assert set(asked.values()) <= {27, 18} and all(
+        asked[q.id] == 27 for q in questions.values() if q.task != 'disinformation'
     )
     rows = [(row.prompt_id, row.arm) for row in records.read(workdir / 'generations.jsonl', Generation)]
     assert sorted(rows) == sorted((prompt.id, arm) for prompt in prompts for arm in ARMS)
