@@ -21,7 +21,7 @@ def about(packages: Sequence[str]) -> dict[str, Any]:
     """Returns the machine, how busy it is, the packages' versions and the command, as fields of a result; called before
     measuring, since a benchmark keeps the machine busy itself."""
     versions = {name: importlib.metadata.version(name) for name in packages}
-    variables = [f'{name}={os.environ[name]}' for name in VARIABLES if name in os.environ]
+    variables = [f'{name}={os.environ[name]}' for name in VARIABLES if os.environ.get(name)]
     return {
         'machine': f'{os.cpu_count()} x {_cpu_name()}',
         'load_average_before': round(os.getloadavg()[0], 2),

@@ -19,7 +19,7 @@ import os
 import pathlib
 import sys
 
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
 
 from launch import stage
@@ -122,7 +122,7 @@ def _meshes(given: list[str], stages: list[str]) -> dict:
     """Returns the mesh of each stage that --mesh names.
 
     Raises:
-        ValueError: a flag that is no mesh.
+        app.UsageError: a flag that is no mesh.
     """
     from warmjax.sharding import MESH_AXES, MeshSettings
 
@@ -135,7 +135,7 @@ def _meshes(given: list[str], stages: list[str]) -> dict:
             if not set(sizes) <= set(MESH_AXES) or (stage_name and stage_name not in stages):
                 raise ValueError
         except ValueError:
-            raise ValueError(
+            raise app.UsageError(
                 f'--mesh: expected sizes of {", ".join(MESH_AXES)}, as fsdp=8,tensor=2 or train:fsdp=16 (stages '
                 f'{", ".join(stages)}), got {text!r}'
             ) from None

@@ -23,7 +23,7 @@ def values(hint):
     if origin is tuple:
         return st.lists(values(args[0]), max_size=3).map(tuple)
     if origin is dict:
-        return st.dictionaries(texts, texts, max_size=3)
+        return st.dictionaries(texts, values(args[1]), max_size=3)
     if args:
         return st.one_of([values(arg) for arg in args])
     finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from simulated_study import SETTINGS, simulate
 
-from warmjax.report import replication
+from warmjax.report import people, replication
 from warmjax.stats import analysis, catalogue
 
 
@@ -46,7 +46,8 @@ def test_another_seed_changes_the_examples_only(estimates, tmp_path):
 def test_every_table_and_column_is_explained(estimates):
     assert estimates.tables.keys() == catalogue.TABLES.keys()
     used = {column for table in estimates.tables.values() for column in table}
-    beside = {*replication.COLUMNS, *replication.VERDICTS}  # of the table that sets a run beside the study
+    # Of the tables that set a run beside the study, and people's choices beside its warmth.
+    beside = {*replication.COLUMNS, *replication.VERDICTS, *people.COLUMNS}
     assert used | beside == catalogue.COLUMNS.keys()
 
 
