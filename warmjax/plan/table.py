@@ -30,13 +30,13 @@ def memory(plan: StudyPlan) -> rich.table.Table:
 
 
 def _memory_cells(plan: ProgramPlan) -> list[str]:
-    each, other = ['?'] * len(_KINDS), '?'
-    if plan.memory is not None:
-        each = [_gib(getattr(plan.memory, kind)) for kind in _KINDS]
-        other = _gib(plan.memory.batch + plan.memory.outputs)
-    free = f'{plan.headroom:.0%}'
+    each = [_gib(getattr(plan.memory, kind)) for kind in _KINDS]
+    if plan.work is None:
+        each[-2:] = '?', _gib(plan.memory.temporaries) if plan.memory.temporaries else '?'
+    other, free = _gib(plan.memory.batch + plan.memory.outputs), f'{plan.headroom:.0%}'
     if plan.headroom < study.RESERVED:
-        free = f'[red]over by {_gib(plan.needed - (1 - study.RESERVED) * plan.limit)}[/]'
+        most = '' if plan.memory.temporaries else '≥ '
+        free = f'[red]over by {most}{_gib(plan.needed - (1 - study.RESERVED) * plan.limit)}[/]'
     return [*each, other, _gib(plan.needed), _gib(plan.limit), free]
 
 
