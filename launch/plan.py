@@ -41,13 +41,14 @@ def main(argv: list[str]) -> None:
 
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', FAKE_GPUS)
-        from warmjax import experiment, progress
+        from warmjax import budget, experiment, progress
         from warmjax.plan import prices, store, study, workload
 
         setup = experiment.from_config(given.config, 'WORKDIR')
         folder = pathlib.Path(given.cache).expanduser()
         lengths = workload.Lengths(given.prompt_tokens, given.answer_tokens)
-        planner = study.Planner(setup, lengths, store.Store(folder), given.jobs, progress.say)
+        asked = budget.count_prompts(setup)
+        planner = study.Planner(setup, asked, lengths, store.Store(folder), given.jobs, progress.say)
         table = prices.read(given.prices)
         report = (_search if given.search else _plan)(planner, table)
         if given.out:

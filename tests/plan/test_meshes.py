@@ -50,7 +50,7 @@ def test_model_that_leaves_no_room_for_copies_is_cut_over_all_chips():
 
 
 def test_least_is_less_than_what_was_compiled():
-    """Bytes that `benchmarks/plan.jsonl` and `launch.plan` found a chip to need, and where nothing is kept by halves."""
+    """Beside the GiB a chip that were compiled: `benchmarks/plan.jsonl`, and `launch.plan` on v5e:4x4."""
     setup, base = make_setup(), EIGHT
     for mesh, found in ((MeshSettings(1, 16, 1), 4.15), (MeshSettings(8, 1, 2), 9.26)):
         one = meshes.guess(setup, base, 'train', mesh, make_slice(16), workload.of(setup, LENGTHS))

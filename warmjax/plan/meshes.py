@@ -36,7 +36,7 @@ class Guess:
 
 
 def ranked(setup: Experiment, base: Base, stage: str, target: Slice, workload: Workload) -> list[Guess]:
-    """Returns the meshes of a slice that divide the model: those that should fit first, and of them the fastest first."""
+    """Returns the meshes of a slice that divide the model: first those that should fit, and of them the fastest."""
     limit = _ROOM * target.chip.hbm_gib * GIB
     shapes = [
         mesh
@@ -47,9 +47,7 @@ def ranked(setup: Experiment, base: Base, stage: str, target: Slice, workload: W
     return sorted(guesses, key=lambda one: (max(one.bytes - limit, 0), one.seconds, one.mesh.tensor))
 
 
-def guess(
-    setup: Experiment, base: Base, stage: str, mesh: MeshSettings, target: Slice, workload: Workload
-) -> Guess:
+def guess(setup: Experiment, base: Base, stage: str, mesh: MeshSettings, target: Slice, workload: Workload) -> Guess:
     """Reckons what a stage takes on a mesh."""
     return (_train if stage == 'train' else _decode)(setup, base, mesh, target, workload)
 

@@ -1,4 +1,4 @@
-"""What to change where a stage does not fit: one change at a time, those that should cost least first, each compiled."""
+"""What to change where a stage does not fit: one thing at a time, what should cost least first, each compiled."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def _cost(planner: Planner, stage: str, change: Change) -> float | None:
     if stage == 'warmth':
         return target.num_chips
     changed = _changed(planner, change)
-    load = workload.of(changed.setup, changed.lengths)
+    load = workload.of(changed.setup, changed.asked, changed.lengths)
     guess = meshes.guess(changed.setup, changed.base, stage, change.mesh, target, load)
     return guess.seconds * target.num_chips if guess.bytes <= (1 - RESERVED) * target.chip.hbm_gib * GIB else None
 

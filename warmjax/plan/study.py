@@ -9,6 +9,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from warmjax import sharding
+from warmjax.budget import Asked
 from warmjax.experiment import Experiment
 from warmjax.plan import meshes, program, programs, roofline, topology, workload
 from warmjax.plan.program import ProgramPlan
@@ -100,11 +101,13 @@ class StudyPlan:
 class Planner:
     """What is planned, and where plans are kept.
 
+    asked: the experiment's prompts (`budget.count_prompts`).
     jobs: programs compiled at once.
     say: told of each program that is planned.
     """
 
     setup: Experiment
+    asked: Asked
     lengths: Lengths
     store: Store
     jobs: int
@@ -140,7 +143,7 @@ class Planner:
         self, target: Slice, planned: Sequence[StagePlan], efficiency: float, prices: Mapping[str, float | None]
     ) -> StudyPlan:
         """Returns planned stages as one plan."""
-        notes, price = workload.of(self.setup, self.lengths).notes, prices.get(target.chip.name)
+        notes, price = workload.of(self.setup, self.asked, self.lengths).notes, prices.get(target.chip.name)
         return StudyPlan(target.name, target.num_chips, target.is_compiled, efficiency, price, tuple(planned), notes)
 
     def best_mesh(self, stage: str, target: Slice) -> MeshSettings:
@@ -154,10 +157,13 @@ class Planner:
         return found[0].mesh
 
     def ranked_meshes(self, stage: str, target: Slice) -> list[meshes.Guess]:
-        """Returns the meshes that divide the model, the most promising first; the small model of warmth is copied to each device."""
+        """Returns the meshes that divide the model, the most promising first.
+
+        The small model of warmth is copied to each device.
+        """
         if stage == 'warmth':
             return [meshes.Guess(MeshSettings(len(target.devices), 1, 1), 0.0, 0.0)]
-        return meshes.ranked(self.setup, self.base, stage, target, workload.of(self.setup, self.lengths))
+        return meshes.ranked(self.setup, self.base, stage, target, workload.of(self.setup, self.asked, self.lengths))
 
     def map(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
         """Calls a function for each row of `columns`, `jobs` of them at once: XLA compiles without Python's lock."""
@@ -167,7 +173,7 @@ class Planner:
     def stage(self, stage: str, target: Slice, mesh_settings: MeshSettings) -> StagePlan:
         """Plans one stage on one mesh, one program after the other."""
         setup, overrides = workload.fitted(self.setup, stage, mesh_settings)
-        load = workload.of(setup, self.lengths)
+        load = workload.of(setup, self.asked, self.lengths)
         mesh = sharding.make_mesh(mesh_settings, target.devices)
         uses = [use for use in load.uses if use.stage == stage]
         plans = [self._plan(setup, load, use, mesh, mesh_settings, target) for use in uses]
