@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
 
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', FAKE_GPUS)
+        jax.config.update('jax_enable_compilation_cache', False)  # it cannot read what it keeps of absent devices
         from warmjax import budget, experiment, progress
         from warmjax.plan import prices, store, study, workload
 

@@ -11,8 +11,8 @@ from warmjax.sharding import MeshSettings
 
 ENOUGH = 3
 """Changes that are looked for."""
-_TRIES = 9
-"""Changes that are compiled, at the most."""
+_MESHES, _SLICES = 2, 3
+"""Other meshes, and larger slices, that are thought of."""
 _POLICIES = ('none', 'names', 'attention', 'full')
 """Settings of train.remat, each of which keeps less than the one before."""
 
@@ -49,7 +49,7 @@ def find(planner: Planner, target: Slice, broken: StagePlan) -> list[Remedy]:
     for number, change in enumerate(_changes(planner, target, broken)):
         if (cost := _cost(planner, broken.stage, change)) is not None:
             costs[number] = (cost, change)
-    ordered = [change for _, change in sorted(costs.values(), key=lambda one: one[0])][:_TRIES]
+    ordered = [change for _, change in sorted(costs.values(), key=lambda one: one[0])]
     found = []
     while ordered and len(found) < ENOUGH:
         size = max(min(planner.jobs, ENOUGH - len(found)), 1)
@@ -94,10 +94,10 @@ def _changes(planner: Planner, target: Slice, broken: StagePlan) -> Iterator[Cha
     if stage != 'warmth' and setup.model.quantization == 'none':
         for kind in ('int8', 'nf4'):
             yield Change({'model.quantization': kind}, mesh, target.name)
-    for guess in planner.ranked_meshes(stage, target):
-        if guess.mesh != mesh:
-            yield Change({}, guess.mesh, target.name)
-    for name in topology.larger(target.name):
+    others = [guess.mesh for guess in planner.ranked_meshes(stage, target) if guess.mesh != mesh]
+    for other in others[:_MESHES]:
+        yield Change({}, other, target.name)
+    for name in topology.larger(target.name)[:_SLICES]:
         for guess in planner.ranked_meshes(stage, topology.find(name))[:1]:
             yield Change({}, guess.mesh, name)
 
