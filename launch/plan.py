@@ -17,6 +17,7 @@ kept in --cache: another run, with other prices say, compiles nothing again.
 import json
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import app, flags
@@ -53,7 +54,8 @@ def main(argv: list[str]) -> None:
         table = prices.read(given.prices)
         report = (_search if given.search else _plan)(planner, table)
         if given.out:
-            about = {'command': ' '.join(sys.argv), 'versions': store.versions(), 'prices': table.date}
+            command = shlex.join(['python', '-m', 'launch.plan', *sys.argv[1:]])
+            about = {'command': command, 'versions': store.versions(), 'prices': table.date}
             pathlib.Path(given.out).write_text(json.dumps(about | report, indent=2) + '\n')
 
 

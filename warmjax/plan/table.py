@@ -84,7 +84,8 @@ def costs(plan: StudyPlan, prices: Prices) -> rich.table.Table:
 
 def remedies(stage: StagePlan, found: Sequence[Remedy]) -> rich.table.Table:
     """Returns the changes with which a stage fits."""
-    table = _table(f'{stage.stage} does not fit; it does, compiled, with any of', ('change',))
+    what = 'it does, compiled, with any of' if found else 'nor with any one change that was compiled'
+    table = _table(f'{stage.stage} does not fit; {what}', ('change',))
     for column in ('GiB a device', 'free', 'hours at the roofline'):
         table.add_column(column, justify='right')
     for one in found:
