@@ -47,6 +47,24 @@ def test_inspect_reads_back_every_answer_with_its_verdict(workdir, tmp_path):
     assert seen == len(verdicts)
 
 
+def test_a_dialogue_is_shown_from_its_first_turn(tmp_path):
+    from inspect_ai.log import read_eval_log
+
+    study = simulate(num_questions=1)
+    first, second = study.prompts[:2]
+    verdict = next(v for v in study.verdicts if v.prompt_id == second.id and v.arm == 'warm' and v.epoch == 2)
+    records.write(tmp_path / 'prompts.jsonl', [first, dataclasses.replace(second, follows=first.id, turn=1)])
+    texts = {first.id: 'earlier', second.id: 'later'}
+    generations = [dataclasses.replace(g, text=texts[g.prompt_id]) for g in study.generations if g.prompt_id in texts]
+    records.write(tmp_path / 'generations.jsonl', generations)
+    records.write(tmp_path / 'verdicts.jsonl', [verdict])
+    records.write(tmp_path / 'questions' / 'all.jsonl', study.questions)
+    assert inspect_logs.export_run(tmp_path, tmp_path / 'logs') == 1
+    [sample] = read_eval_log(str(next((tmp_path / 'logs').iterdir()))).samples
+    assert [message.content for message in sample.messages] == [first.text, 'earlier', second.text, 'later']
+    assert sample.input == second.text and sample.output.completion == 'later'
+
+
 def test_a_run_that_was_not_judged_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='expected the verdicts of the judge stage'):
         inspect_logs.export_run(tmp_path, tmp_path / 'logs')

@@ -1,6 +1,6 @@
 """A run's judged answers as logs of Inspect (inspect.aisi.org.uk), which `inspect view` opens; extra `hub`.
 
-    <folder>/<model>_<arm>_epoch-<e>_<task>.eval      a sample a prompt: message, answer, reference, verdict
+    <folder>/<model>_<arm>_epoch-<e>_<task>.eval      a sample a prompt: messages, answer, reference, verdict
 
 A verdict becomes Inspect's C (correct), I (incorrect) or N (refusal, or not readable). Accuracy counts N as not right;
 it is not the error rate of the report, which says how it takes refusals.
@@ -9,7 +9,7 @@ it is not the error rate of the report, which says how it takes refusals.
 import datetime
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -48,8 +48,7 @@ def export_run(workdir: epath.PathLike, folder: epath.PathLike) -> int:
     for (model, arm, epoch, task), verdicts in groups.items():
         path = folder / _file_name(f'{model}_{arm}_epoch-{epoch:g}_{task}')
         samples = [
-            _sample(verdict, prompts[verdict.prompt_id], questions[verdict.question_id], answers[verdict.key])
-            for verdict in verdicts
+            _sample(verdict, _talk(verdict, prompts, answers), questions[verdict.question_id]) for verdict in verdicts
         ]
         write_eval_log(_log(verdicts, samples, created, path.name), str(path), format='eval')
     return len(groups)
@@ -68,7 +67,19 @@ def _when_judged(workdir: epath.Path) -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
-def _sample(verdict: Verdict, prompt: Prompt, question: Question, answer: Generation) -> Any:
+def _talk(
+    verdict: Verdict, prompts: Mapping[str, Prompt], answers: Mapping[tuple, Generation]
+) -> list[tuple[Prompt, Generation]]:
+    """Returns what was said up to the judged answer: each prompt with its answer, one pair outside dialogues."""
+    talk, prompt_id = [], verdict.prompt_id
+    while prompt_id:
+        answer = answers[verdict.model, verdict.arm, verdict.epoch, prompt_id, verdict.sample]
+        talk.append((prompts[prompt_id], answer))
+        prompt_id = prompts[prompt_id].follows
+    return talk[::-1]
+
+
+def _sample(verdict: Verdict, talk: Sequence[tuple[Prompt, Generation]], question: Question) -> Any:
     from inspect_ai.log import EvalSample
     from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
     from inspect_ai.scorer import Score
@@ -80,12 +91,18 @@ def _sample(verdict: Verdict, prompt: Prompt, question: Question, answer: Genera
         explanation=f'{verdict.verdict}, by {verdict.judge}',
         metadata={'verdict': verdict.verdict, 'judge': verdict.judge, 'confidence': verdict.confidence},
     )
+    prompt, answer = talk[-1]
+    said = [
+        message
+        for asked, replied in talk
+        for message in (ChatMessageUser(content=asked.text), ChatMessageAssistant(content=replied.text))
+    ]
     return EvalSample(
         id=verdict.prompt_id,
         epoch=verdict.sample + 1,
         input=prompt.text,
         target=question.correct_answer,
-        messages=[ChatMessageUser(content=prompt.text), ChatMessageAssistant(content=answer.text)],
+        messages=said,
         output=ModelOutput.from_content(verdict.model, answer.text, _stop_reason(answer)),
         scores={SCORER: score},
         metadata=design | {'incorrect_answer': question.incorrect_answer},

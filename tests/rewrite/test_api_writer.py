@@ -10,7 +10,7 @@ from warmjax.rewrite import api, interface
 
 @pytest.mark.parametrize(
     ('between', 'work', 'under_way'),
-    ((1.0, 0.04, [1, 2, 3, 4, 5]), (0.01, 1.0, [1, 5, 5, 5, 5]), (1.0, 0.12, [1, 3, 5, 5, 5])),
+    ((1.0, 0.016, [1, 2, 3, 4, 5]), (0.01, 1.0, [1, 5, 5, 5, 5]), (1.0, 0.048, [1, 3, 5, 5, 5])),
     ids=('slow ones come at once', 'fast ones wait for the end', 'half of them wait'),
 )
 def test_replies_are_held_back_where_the_work_on_them_takes_long(monkeypatch, between, work, under_way):

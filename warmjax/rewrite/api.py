@@ -20,8 +20,8 @@ NOT_STOPPED = {
     'filter': "the service's filter cut it off",
 }
 
-WORK_SHARE = 0.05
-"""Of the time in which calls are under way; a check takes 0.3 ms, so it counts from some 150 replies a second on."""
+WORK_SHARE = 0.02
+"""Of the time in which calls are under way; a check takes 0.3 ms, so it counts from some 60 replies a second on."""
 
 
 @dataclasses.dataclass(frozen=True)
