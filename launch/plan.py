@@ -77,7 +77,7 @@ def _plan(planner, prices) -> dict:
         if not broken.fits:
             found[broken.stage] = remedies.find(planner, topology.find(name), broken)
             console.print(table.remedies(broken, found[broken.stage]))
-    report['remedies'] = {name: [table.described(one) for one in each] for name, each in found.items()}
+    report['remedies'] = {name: [one.change.flags for one in each] for name, each in found.items()}
     _say_settings(console, plan)
     return report
 

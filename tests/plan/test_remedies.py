@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from made_planner import make_planner
 
-from warmjax.plan import remedies, table, topology
+from warmjax.plan import remedies, study, topology
 from warmjax.sharding import MeshSettings
 
 MESH = MeshSettings(1, 8, 1)
@@ -38,7 +38,7 @@ def test_three_changes_that_fit_are_proposed_the_cheapest_first(jobs):
     assert len(found) == remedies.ENOUGH and all(one.plan.fits for one in found)
     costs = [one.plan.seconds * 8 for one in found]
     assert costs == sorted(costs)
-    assert len({table.described(one) for one in found}) == 3
+    assert len({one.change.flags for one in found}) == 3
     # Attention's 90 GiB do not fit; nothing is proposed that was not compiled.
     assert all(one.change.settings != {'train.remat': 'attention'} for one in found)
     compiled = {mesh for _, mesh, *_ in planner.compiled}
@@ -48,9 +48,9 @@ def test_three_changes_that_fit_are_proposed_the_cheapest_first(jobs):
 def test_each_change_is_one_thing_as_it_is_given_by_flags():
     found, _ = find()
     for one in found:
-        flags = table.described(one).split()
+        flags = one.change.flags.split()
         changed = len(one.change.settings) + (one.change.mesh != MESH) + (one.change.slice_name != 'h100:8')
-        assert changed == 1 and flags[-2:] == ['--topology=h100:8', f'--mesh={table.study.shape(one.change.mesh)}']
+        assert changed == 1 and flags[-2:] == ['--topology=h100:8', f'--mesh={study.shape(one.change.mesh)}']
 
 
 def test_nothing_is_proposed_where_nothing_fits_and_the_search_for_it_ends():

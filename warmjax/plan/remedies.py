@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from warmjax.plan import meshes, topology, workload
+from warmjax.plan import meshes, study, topology, workload
 from warmjax.plan.program import GIB
 from warmjax.plan.study import RESERVED, Planner, StagePlan
 from warmjax.plan.topology import Slice
@@ -24,6 +24,12 @@ class Change:
     settings: dict[str, int | str]
     mesh: MeshSettings
     slice_name: str
+
+    @property
+    def flags(self) -> str:
+        """As it is given to `launch.plan`."""
+        settings = [f'--config.{path}={value}' for path, value in self.settings.items()]
+        return ' '.join([*settings, f'--topology={self.slice_name}', f'--mesh={study.shape(self.mesh)}'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,7 @@ def _changed(planner: Planner, change: Change) -> Planner:
 
 def _plan(planner: Planner, stage: str, change: Change) -> StagePlan | None:
     """Returns the stage as changed; None for a mesh that divides neither model nor rows."""
+    planner.say(f'{stage} does not fit; perhaps with {change.flags}')
     try:
         return _changed(planner, change).stage(stage, topology.find(change.slice_name), change.mesh)
     except ValueError:

@@ -91,14 +91,8 @@ def remedies(stage: StagePlan, found: Sequence[Remedy]) -> rich.table.Table:
     for one in found:
         tightest = one.plan.tightest
         hours = _number(one.plan.seconds / 3600, 2)
-        table.add_row(described(one), _gib(tightest.needed), f'{tightest.headroom:.0%}', hours)
+        table.add_row(one.change.flags, _gib(tightest.needed), f'{tightest.headroom:.0%}', hours)
     return table
-
-
-def described(remedy: Remedy) -> str:
-    """Returns a change as flags."""
-    flags = [f'--config.{path}={value}' for path, value in remedy.change.settings.items()]
-    return ' '.join([*flags, f'--topology={remedy.change.slice_name}', f'--mesh={study.shape(remedy.change.mesh)}'])
 
 
 def found(result: Found, max_hours: float | None) -> rich.table.Table:
