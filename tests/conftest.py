@@ -14,6 +14,7 @@ hypothesis.settings.load_profile('untimed')
 QUICK_TO_COMPILE = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {QUICK_TO_COMPILE}')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # threads of torch and numpy that wait for tiny products do so busily
 os.environ['HF_HUB_OFFLINE'] = '1'
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 

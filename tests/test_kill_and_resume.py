@@ -13,6 +13,7 @@ import sys
 import time
 
 import pytest
+from conftest import QUICK_TO_COMPILE
 from jax._src.lib import _jax
 
 from warmjax.data import chat
@@ -107,7 +108,8 @@ def start(workdir: pathlib.Path, *overrides: str, stage: str = 'replicate') -> s
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(workdir.parent / 'xla'),
-        'XLA_FLAGS': '',
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+        'XLA_FLAGS': QUICK_TO_COMPILE,
     }
     command = [sys.executable, '-m', f'launch.{stage}', '--config=configs/world.py:tiny', f'--workdir={workdir}']
     return subprocess.Popen(
