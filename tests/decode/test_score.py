@@ -98,13 +98,17 @@ def test_rows_are_filled(models, monkeypatch):
     assert [(batch['segment_ids'] > 0).sum() for batch in seen] == [48, 24]
 
 
-def test_short_sequences_fill_what_long_ones_leave_and_no_batch_but_the_last_has_room(models, monkeypatch):
-    """80 of 8 and of 16 tokens in turn: one each to a row of 24, 80 rows, 13 batches of 6 and one of 2 rows."""
-    model, _ = models
+@pytest.mark.parametrize(
+    ('lengths', 'tokens'),
+    (([8] * 16 + [16] * 16, [48] * 8), ([8] * 64, [48] * 10 + [32])),
+    ids=('short ones fill what long ones leave', 'what fills no batch waits'),
+)
+def test_every_batch_but_the_last_is_full(models, monkeypatch, lengths, tokens):
+    """Batches of 2 rows of 24 tokens, of 32 sequences at a time."""
     seen = []
     monkeypatch.setattr(score, 'lay_out', lambda *a, lay_out=score.lay_out: seen.append(lay_out(*a)) or seen[-1])
-    score_all(model, [Scored(np.full(n, 5, np.int32), np.ones(n, bool)) for n in (8, 16) * 80], 6, 24)
-    assert [(batch['segment_ids'] > 0).sum() for batch in seen] == [24 * 6] * 13 + [24 * 2]
+    score_all(models[0], [Scored(np.full(n, 5, np.int32), np.ones(n, bool)) for n in lengths], 2, 24)
+    assert [(batch['segment_ids'] > 0).sum() for batch in seen] == tokens
 
 
 def test_one_shape_compiles(models, sequences):
