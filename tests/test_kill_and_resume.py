@@ -13,7 +13,6 @@ import sys
 import time
 
 import pytest
-from conftest import QUICK_TO_COMPILE
 from jax._src.lib import _jax
 
 from warmjax.data import chat
@@ -109,7 +108,7 @@ def start(workdir: pathlib.Path, *overrides: str, stage: str = 'replicate') -> s
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(workdir.parent / 'xla'),
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'XLA_FLAGS': QUICK_TO_COMPILE,
+        'XLA_FLAGS': '',
     }
     command = [sys.executable, '-m', f'launch.{stage}', '--config=configs/world.py:tiny', f'--workdir={workdir}']
     return subprocess.Popen(
