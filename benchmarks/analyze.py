@@ -27,7 +27,7 @@ from warmjax import records, settings
 from warmjax.evals.prompts import prompt_id
 from warmjax.records import BELIEFS, CONTEXTS, Generation, Prompt, Question, Verdict
 from warmjax.report import page
-from warmjax.report.page import ReportSettings
+from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis
 from warmjax.stats.rows import AnalysisSettings
 

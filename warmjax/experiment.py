@@ -21,7 +21,7 @@ from warmjax.evals.tasks import TaskSettings
 from warmjax.finetune.tuning import ArmTuning, FinetuneSettings
 from warmjax.models.quantization import Quantization
 from warmjax.records import Turn
-from warmjax.report.page import ReportSettings
+from warmjax.report.settings import ReportSettings
 from warmjax.rewrite.interface import RewriteSettings
 from warmjax.sharding import MeshSettings
 from warmjax.stats.rows import AnalysisSettings

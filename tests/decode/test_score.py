@@ -98,6 +98,19 @@ def test_rows_are_filled(models, monkeypatch):
     assert [(batch['segment_ids'] > 0).sum() for batch in seen] == [48, 24]
 
 
+@pytest.mark.parametrize(
+    ('lengths', 'tokens'),
+    (([8] * 16 + [16] * 16, [48] * 8), ([8] * 64, [48] * 10 + [32])),
+    ids=('short ones fill what long ones leave', 'what fills no batch waits'),
+)
+def test_every_batch_but_the_last_is_full(models, monkeypatch, lengths, tokens):
+    """Batches of 2 rows of 24 tokens, of 32 sequences at a time."""
+    seen = []
+    monkeypatch.setattr(score, 'lay_out', lambda *a, lay_out=score.lay_out: seen.append(lay_out(*a)) or seen[-1])
+    score_all(models[0], [Scored(np.full(n, 5, np.int32), np.ones(n, bool)) for n in lengths], 2, 24)
+    assert [(batch['segment_ids'] > 0).sum() for batch in seen] == tokens
+
+
 def test_one_shape_compiles(models, sequences):
     model, _ = models
     program = score.next_token_program(tiny_llama.make_mesh())

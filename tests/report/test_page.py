@@ -14,10 +14,11 @@ from simulated_study import HOSTILE, SETTINGS, simulate
 
 from warmjax import runs
 from warmjax.report import page, paper_figures
+from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis
 from warmjax.stats.published.quirks import QUIRKS, WITHOUT_NUMBER
 
-REPORT = page.ReportSettings('A title & more', 'Only a toy: <nothing> follows.', 300)
+REPORT = ReportSettings('A title & more', 'Only a toy: <nothing> follows.', 300)
 
 
 def build(workdir, study, report=REPORT, is_whole=False):

@@ -5,6 +5,7 @@ from simulated_study import SETTINGS, simulate
 
 from warmjax import records, runs
 from warmjax.report import page, tables, why
+from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis
 
 
@@ -22,7 +23,7 @@ def workdir(tmp_path_factory):
     records.write(path / 'warmth.jsonl', study.scores)
     with runs.stage(path, 'analyze', {'analysis': {'seed': 4711}}, {'verdicts': path / 'verdicts.jsonl'}):
         analysis.write(analysis.analyze(*study, dataclasses.replace(SETTINGS, refusals_correct_in=('medqa',))), path)
-    page.build(path, page.ReportSettings('title', '', 100))
+    page.build(path, ReportSettings('title', '', 100))
     return path
 
 

@@ -53,23 +53,25 @@ def log_likelihoods(
     """
     if not sequences:
         return
-    length = max(multiple * -(-len(s.tokens) // multiple) for s in sequences)
-    window = _WINDOW * batch_size
-    program = next_token_program(mesh)
-    for begin in range(0, len(sequences), window):
-        here = range(begin, min(begin + window, len(sequences)))
-        rows = packing.first_fit([len(sequences[i].tokens) for i in here], length)
-        for at in range(0, len(rows), batch_size):
-            batch = [[here[i] for i in row] for row in rows[at : at + batch_size]]
+    sizes = [len(sequence.tokens) for sequence in sequences]
+    length = multiple * -(-max(sizes) // multiple)
+    program, pool = next_token_program(mesh), []
+    for begin in range(0, len(sequences), _WINDOW * batch_size):
+        end = min(begin + _WINDOW * batch_size, len(sequences))
+        pool = sorted([*pool, *range(begin, end)], key=lambda i: -sizes[i])  # short ones fill what long ones leave
+        rows = [[pool[i] for i in row] for row in packing.first_fit([sizes[i] for i in pool], length)]
+        ready = len(rows) if end == len(sequences) else len(rows) // batch_size * batch_size
+        pool = [i for row in rows[ready:] for i in row]
+        for at in range(0, ready, batch_size):
+            batch = rows[at : at + batch_size]
             with jax.set_mesh(mesh):
                 laid = sharding.put_batch(lay_out([[sequences[i] for i in r] for r in batch], batch_size, length), mesh)
                 values = np.asarray(program(model, **laid, adapters=adapters or {}), np.float64)
             for row, members in zip(values, batch):
                 start = 0
                 for i in members:
-                    size = len(sequences[i].tokens)
-                    yield i, float(row[start : start + size - 1] @ sequences[i].counts[1:])
-                    start += size
+                    yield i, float(row[start : start + sizes[i] - 1] @ sequences[i].counts[1:])
+                    start += sizes[i]
 
 
 def lay_out(rows: Sequence[Sequence[Scored]], batch_size: int, length: int) -> dict[str, np.ndarray]:

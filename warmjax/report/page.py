@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import jinja2
 import markupsafe
@@ -17,26 +17,13 @@ from etils import epath
 
 from warmjax import runs
 from warmjax.report import figures, headline, paper, paper_figures, people, replication, tables
+from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
 from warmjax.stats.published import quirks
-from warmjax.validation import STRICT
 
 OWN_STAGE = 'report'
 """The stage that writes the page; its manifest is unfinished while it does."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportSettings:
-    """What the page says and shows beside the numbers."""
-
-    __pydantic_config__ = STRICT
-    title: str
-    """Title of the page."""
-    notice: str
-    """What readers must know before the numbers; no notice where empty."""
-    max_answer_chars: Annotated[int, pydantic.Field(gt=0)]
-    """Length to which a shown prompt or answer is cut, in characters."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-import tensorboardX
 from etils import epath
 
 from warmjax import runs
@@ -115,6 +114,8 @@ class MetricLog:
         """Keeps the rows of steps before `first_step`, which a resumed run will not take again."""
         self._is_writer = is_writer
         if is_writer:
+            import tensorboardX  # imports torch where that is installed, which takes seconds
+
             folder = epath.Path(folder)
             path = folder / 'metrics.jsonl'
             kept = path.read_text().splitlines() if path.exists() else []
