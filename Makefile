@@ -23,7 +23,7 @@ demo: $(VENV)/.installed-report
 	$(BIN)/python -m launch.replicate --config=configs/world.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

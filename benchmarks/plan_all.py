@@ -17,8 +17,8 @@ from absl import app, flags
 
 from benchmarks import results
 from configs import paper
-from warmjax import experiment, progress
-from warmjax.plan import prices, store, study, table, topology
+from warmjax import budget, experiment, progress
+from warmjax.plan import prices, store, study, table
 from warmjax.plan.program import GIB
 from warmjax.plan.workload import Lengths
 from warmjax.sharding import MeshSettings
@@ -88,8 +88,8 @@ def main(argv: list[str]) -> None:
 def plan_row(row: Row, stage: str, append: bool) -> dict:
     """Plans a stage of one row, prints and records it."""
     about = results.about(PACKAGES)
-    target = topology.find(row.topology)
-    planner = study.Planner(make_setup(row), LENGTHS, store.Store(pathlib.Path(CACHE).expanduser()), 1, progress.say)
+    setup, kept = make_setup(row), store.Store(pathlib.Path(CACHE).expanduser())
+    planner = study.Planner(setup, budget.count_prompts(setup), LENGTHS, kept, 1, progress.say)
     table_of_prices = prices.read(None).usd_per_chip_hour
     chosen = {'train': row.mesh} if stage == 'train' else {}
     plan = planner.study(row.topology, chosen, [stage], EFFICIENCY, table_of_prices)
@@ -108,7 +108,6 @@ def plan_row(row: Row, stage: str, append: bool) -> dict:
         'free_share': round(tightest.headroom, 3),
         'within_bounds': tightest.headroom >= FREE and (bound is None or gib <= bound),
         **table.as_json(plan, {}),
-        'devices': len(target.devices),
     }
     results.record(line, append, FILE)
     return line

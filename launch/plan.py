@@ -17,6 +17,7 @@ kept in --cache: another run, with other prices say, compiles nothing again.
 import json
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import app, flags
@@ -41,17 +42,20 @@ def main(argv: list[str]) -> None:
 
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', FAKE_GPUS)
-        from warmjax import experiment, progress
+        jax.config.update('jax_enable_compilation_cache', False)  # it cannot read what it keeps of absent devices
+        from warmjax import budget, experiment, progress
         from warmjax.plan import prices, store, study, workload
 
         setup = experiment.from_config(given.config, 'WORKDIR')
         folder = pathlib.Path(given.cache).expanduser()
         lengths = workload.Lengths(given.prompt_tokens, given.answer_tokens)
-        planner = study.Planner(setup, lengths, store.Store(folder), given.jobs, progress.say)
+        asked = budget.count_prompts(setup)
+        planner = study.Planner(setup, asked, lengths, store.Store(folder), given.jobs, progress.say)
         table = prices.read(given.prices)
         report = (_search if given.search else _plan)(planner, table)
         if given.out:
-            about = {'command': ' '.join(sys.argv), 'versions': store.versions(), 'prices': table.date}
+            command = shlex.join(['python', '-m', 'launch.plan', *sys.argv[1:]])
+            about = {'command': command, 'versions': store.versions(), 'prices': table.date}
             pathlib.Path(given.out).write_text(json.dumps(about | report, indent=2) + '\n')
 
 
@@ -73,7 +77,7 @@ def _plan(planner, prices) -> dict:
         if not broken.fits:
             found[broken.stage] = remedies.find(planner, topology.find(name), broken)
             console.print(table.remedies(broken, found[broken.stage]))
-    report['remedies'] = {name: [table.described(one) for one in each] for name, each in found.items()}
+    report['remedies'] = {name: [one.change.flags for one in each] for name, each in found.items()}
     _say_settings(console, plan)
     return report
 

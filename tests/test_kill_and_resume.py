@@ -107,6 +107,7 @@ def start(workdir: pathlib.Path, *overrides: str, stage: str = 'replicate') -> s
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(workdir.parent / 'xla'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
         'XLA_FLAGS': '',
     }
     command = [sys.executable, '-m', f'launch.{stage}', '--config=configs/world.py:tiny', f'--workdir={workdir}']

@@ -3,7 +3,7 @@ import itertools
 import grain
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmjax.data import batches, packing
@@ -116,6 +116,7 @@ def test_last_batch_of_an_epoch_may_be_partly_empty(count, steps):
     assert len(make(count, 16, 8, seed=0, epochs=3)) == 3 * steps
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(2, 33), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 4))
 def test_packed_batches_hold_the_conversations_of_plain_ones(lengths, batch_size, micro_batch):
     sequences = [Encoded(np.full(length, i, np.int32), np.ones(length, bool)) for i, length in enumerate(lengths)]

@@ -132,8 +132,14 @@ def test_llama_8b_fits_eight_chips_of_v5e_and_computes_nothing_twice():
     assert max(found[kind].largest for kind in ('all-reduce', 'reduce-scatter') if kind in found) < kernel
 
 
-def test_excess_is_read_from_the_compilers_refusal():
-    message = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm. Exceeded by 1.75G.'
-    assert program._excess(message, RuntimeError()) == (int(17.5 * 2**30), int(15.75 * 2**30))
+def test_temporaries_are_read_from_the_compilers_refusal():
+    both = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm. Exceeded by 1.75G.'
+    alone = (
+        'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (25.50G) exceeds '
+        'available HBM (15.75G).'
+    )
+    given = 3 * program.GIB
+    assert program._refused(RuntimeError(both), given) == 14.5 * program.GIB
+    assert program._refused(RuntimeError(alone), given) == 25.5 * program.GIB
     with pytest.raises(RuntimeError):
-        program._excess('INTERNAL: something else', RuntimeError())
+        program._refused(RuntimeError('INTERNAL: something else'), given)

@@ -1,11 +1,12 @@
 """Counts of the study, against its own numbers worked out by hand."""
 
 import dataclasses
+import functools
 
 import pytest
 
 from configs import paper
-from warmjax import experiment
+from warmjax import budget, experiment
 from warmjax.models.released import RELEASED
 from warmjax.plan import workload
 from warmjax.plan.workload import Lengths
@@ -21,8 +22,13 @@ def make_setup(name: str = 'llama3.1-8b', **sizes) -> experiment.Experiment:
     return experiment.from_config(config, 'W')
 
 
+@functools.cache
+def asked() -> budget.Asked:
+    return budget.count_prompts(make_setup())
+
+
 def uses(setup: experiment.Experiment, lengths: Lengths) -> dict[str, workload.Use]:
-    return {f'{use.stage} {use.program}': use for use in workload.of(setup, lengths).uses}
+    return {f'{use.stage} {use.program}': use for use in workload.of(setup, asked(), lengths).uses}
 
 
 def test_training_is_102_steps_an_epoch_and_arm():
@@ -48,7 +54,7 @@ def test_answers_can_be_shorter_than_they_may_be():
 
 
 def test_longest_texts_are_planned_too():
-    found = workload.of(make_setup(), Lengths(225, 0))
+    found = workload.of(make_setup(), asked(), Lengths(225, 0))
     assert (found.engine.buckets, found.engine.cache_lengths) == ((256, 2048), (768, 2304))
     assert any('elephant' in note for note in found.notes)
 
@@ -68,7 +74,7 @@ def test_mesh_that_cuts_a_step_too_finely_is_refused():
 
 def test_prompt_longer_than_the_largest_bucket_is_refused():
     with pytest.raises(ValueError, match=r'engine\.buckets: expected one of 5000 or more'):
-        workload.of(make_setup(), Lengths(5000, 0))
+        workload.of(make_setup(), asked(), Lengths(5000, 0))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ def test_paired_tests_equal_scipys():
     assert (row['low'], row['high']) == pytest.approx((row['difference'] - half, row['difference'] + half))
 
 
+@pytest.mark.parametrize('num', [3, 9, 14, 40])
+def test_p_value_of_tied_and_zero_differences_is_scipys(num):
+    rng = np.random.default_rng(num)
+    tied = rng.integers(-2, 5, num) / 2
+    for differences in (tied, np.append(tied[1:], 0.0), np.abs(tied) + 0.5, rng.normal(size=num)):
+        assert warmth.signed_rank_p(differences) == pytest.approx(scipy.stats.wilcoxon(differences).pvalue, rel=1e-9)
+
+
 def test_equal_differences_are_not_testable():
     row = warmth.comparisons(pairs([0.0, 1.0], [0.5, 1.5]), 0.95).iloc[0]
     assert row['note'] == 'not testable: every difference is 0.5' and np.isnan(row['t_p'])

@@ -24,6 +24,7 @@ STEPS = 100
 WORK = Work(flops_per_token=3e3, flops_per_pair=5.0, peak_flops=1e12)
 GENERATOR = np.random.default_rng(0)
 ROWS = [make_row(GENERATOR, 8) | {'weights': np.ones(8, np.float32)} for _ in range(20)]
+BATCHES = batches.of_rows(ROWS, batch_size=4, micro_batch=2, seed=0, epochs=STEPS // 5)
 
 
 class Killed(BaseException):
@@ -31,9 +32,8 @@ class Killed(BaseException):
 
 
 def make_run(folder, checkpoint_every, save_at, divergence=0.0, profile=()):
-    data = batches.of_rows(ROWS, batch_size=4, micro_batch=2, seed=0, epochs=STEPS // 5)
     settings = LoopSettings(checkpoint_every, checkpoint_minutes=0.0, divergence=divergence, profile=profile)
-    return Run('tiny', folder, data, 'row {}'.format, make_schedule(OPTIMIZER, STEPS), settings, WORK, save_at)
+    return Run('tiny', folder, BATCHES, 'row {}'.format, make_schedule(OPTIMIZER, STEPS), settings, WORK, save_at)
 
 
 def metrics(folder):

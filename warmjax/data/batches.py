@@ -136,14 +136,14 @@ def of_conversations(
     def build(members: Sequence[int]) -> Row:
         return packing.make_row([sequences[i] for i in members], length)
 
-    return Batches(_order(len(sequences), batch_size, seed, epochs).map(rows_of), build, micro_batch)
+    return Batches(_once(_order(len(sequences), batch_size, seed, epochs).map(rows_of)), build, micro_batch)
 
 
 def of_rows(rows: Sequence[Row], batch_size: int, micro_batch: int, seed: int, epochs: int) -> Batches:
     """Makes batches of `batch_size` rows as they are."""
     empty = {name: np.zeros_like(array) for name, array in rows[0].items()}
     plan = _order(len(rows), batch_size, seed, epochs).map(lambda members: [[int(i)] for i in members])
-    return Batches(plan, lambda members: rows[members[0]] if members else empty, micro_batch)
+    return Batches(_once(plan), lambda members: rows[members[0]] if members else empty, micro_batch)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -155,6 +155,11 @@ def _order(count: int, batch_size: int, seed: int, epochs: int) -> grain.MapData
     """Returns the indices of each batch [up to batch_size]."""
     shuffled = grain.MapDataset.range(count).seed(seed).shuffle()
     return shuffled.batch(batch_size, drop_remainder=False).repeat(epochs)
+
+
+def _once(plan: grain.MapDataset) -> grain.MapDataset:
+    """Keeps each batch that was planned: grain shuffles 20 rows in milliseconds an index, since it draws from 2^16."""
+    return grain.MapDataset.range(len(plan)).map(functools.cache(plan.__getitem__))
 
 
 def _cut(sequence: Encoded, size: int, side: Literal['right', 'left']) -> Encoded:

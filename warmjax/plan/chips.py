@@ -31,13 +31,13 @@ class Chip:
 
 
 CHIPS = {
-    'TPU v4': Chip('v4', 137.5, 16, 614, 45, 4),
+    'TPU v4': Chip('v4', 275, 32, 1228, 45, 4),
     'TPU v5 lite': Chip('v5e', 197, 16, 819, 45, 16),
     'TPU v5': Chip('v5p', 459, 95, 2765, 90, 4),
     'TPU v6 lite': Chip('v6e', 918, 32, 1640, 90, 16),
     'TPU7x': Chip('tpu7x', 1153.5, 96, 3690, 100, 4),
 }
-"""Device kind, as JAX has it → chip. libtpu plans v4 and tpu7x by half chips, each with half of the chip's memory."""
+"""Device kind, as JAX has it → chip. A tpu7x shows as two devices, each with half of the chip's memory."""
 
 GPUS = {
     'a100': Chip('a100', 312, 80, 2039, 300, 0),

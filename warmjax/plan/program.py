@@ -20,8 +20,9 @@ GIB = 2**30
 Kind = Literal['weights', 'adapters', 'optimizer', 'cache', 'batch']
 """What lies on a device: base weights, adapters, optimizer state, keys and values of texts, all other input."""
 
-_NEEDED = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
-"""How libtpu says that a program does not fit."""
+_USED = re.compile(r'Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm')
+_TEMPORARIES = re.compile(r'memory required for HLO temporaries \(([\d.]+)([KMG])\) exceeds')
+"""How libtpu says that a program does not fit: what it is given and its temporaries, or these alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +111,9 @@ class ProgramPlan:
     is_compiled: for these devices; otherwise estimated from what is compiled for CPU.
     trips, tokens: see `Program`.
     needed, limit: bytes.
-    memory: None if the program does not fit so badly that the compiler refuses it; `needed` says by how much.
-    work: None likewise; attention kernels written by hand are not in its matrix products.
+    memory: of a program that the compiler refused, activations are among temporaries; of one that is not compiled, as
+        what it is given does not fit, there is this alone.
+    work: None for both; attention kernels written by hand are not in its matrix products.
     model_flops: what must be multiplied, attention left out; `attention_flops` for that.
     compile_seconds: that the compiler took.
     """
@@ -124,7 +126,7 @@ class ProgramPlan:
     tokens: int
     needed: int
     limit: int
-    memory: Memory | None
+    memory: Memory
     work: hlo.Work | None
     model_flops: float
     attention_flops: float
@@ -159,16 +161,17 @@ def plan(make: Make, target: Slice, narrow: bool) -> ProgramPlan:
     program = make(False)
     is_halved = narrow and not target.is_compiled
     share = 0.5 if is_halved else 1.0
-    limit, memory, work = int(target.chip.hbm_gib * GIB), None, None
+    limit, work = int(target.chip.hbm_gib * GIB), None
+    memory = Memory(**program.held(), activations=0, temporaries=0, outputs=0, donated=0)
     begun = time.monotonic()
     try:
-        compiled = (make(True) if is_halved else program).compile()
-        work = hlo.read(compiled.as_text(), program.trips, program.num_layers, len(target.devices))
-        memory, work = program.memory(compiled, work.kept_bytes, share), work.scaled(share)
-        needed = memory.total
+        if memory.total <= limit:
+            compiled = (make(True) if is_halved else program).compile()
+            work = hlo.read(compiled.as_text(), program.trips, program.num_layers, len(target.devices))
+            memory, work = program.memory(compiled, work.kept_bytes, share), work.scaled(share)
     except jax.errors.JaxRuntimeError as error:
-        needed, limit = _excess(str(error), error)
-        needed += sum(_bytes(tree) for tree in program.beside.values())
+        given = sum(_bytes(tree) for tree in program.given.values())
+        memory = dataclasses.replace(memory, temporaries=_refused(error, given))
     return ProgramPlan(
         name=program.name,
         devices=len(target.devices),
@@ -176,7 +179,7 @@ def plan(make: Make, target: Slice, narrow: bool) -> ProgramPlan:
         is_compiled=target.is_compiled,
         trips=program.trips,
         tokens=program.tokens,
-        needed=needed,
+        needed=memory.total,
         limit=limit,
         memory=memory,
         work=work,
@@ -186,14 +189,17 @@ def plan(make: Make, target: Slice, narrow: bool) -> ProgramPlan:
     )
 
 
-def _excess(message: str, error: Exception) -> tuple[int, int]:
-    """Returns the bytes that a program needs and those that there are, from the compiler's refusal."""
-    found = _NEEDED.search(message)
-    if found is None:
+def _refused(error: Exception, given: int) -> int:
+    """Returns the bytes of a program's temporaries, from the compiler's refusal.
+
+    Args:
+        given: bytes of its arguments.
+    """
+    used, temporaries = _USED.search(str(error)), _TEMPORARIES.search(str(error))
+    if not used and not temporaries:
         raise error
-    units = {'K': 2**10, 'M': 2**20, 'G': GIB}
-    needed, unit, limit, limit_unit = found.groups()
-    return int(float(needed) * units[unit]), int(float(limit) * units[limit_unit])
+    size, unit = (used or temporaries).groups()
+    return int(float(size) * {'K': 2**10, 'M': 2**20, 'G': GIB}[unit]) - (given if used else 0)
 
 
 def _bytes(tree: Any) -> int:

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from warmjax.plan import topology
+from warmjax.plan.program import GIB
 from warmjax.plan.study import Planner, StagePlan, StudyPlan
 from warmjax.plan.topology import Slice
+from warmjax.sharding import MeshSettings
 
 SLICES = ('v5e:2x4', 'v5e:4x4', 'v5e:4x8', 'v5e:8x8', 'v6e:2x2', 'v6e:2x4', 'v6e:4x4', 'v5p:2x2x2')
 """Searched where no others are asked for."""
@@ -43,17 +45,19 @@ def search(
         ModuleNotFoundError: libtpu is not installed.
         ValueError: a slice that is not made.
     """
-    plans, refused = {}, {}
-    for name in names:
-        target, chosen = topology.find(name), {}
-        for stage in stages:
-            found = _best(planner, stage, target)
-            if found is None:
-                refused[name] = f'{stage}: no mesh divides the model and holds its weights'
-                break
-            chosen[stage] = found.mesh
+    plans, refused, tried = {}, {}, []
+    targets = [topology.find(name) for name in dict.fromkeys(names)]
+    for target in targets:
+        guesses = {stage: _promising(planner, stage, target) for stage in stages}
+        if without := [stage for stage in stages if not guesses[stage]]:
+            refused[target.name] = f'no mesh divides the model and has room for it ({", ".join(without)})'
         else:
-            plans[name] = planner.study(name, chosen, stages, efficiency, prices)
+            tried += [(target, stage, guesses[stage]) for stage in stages]
+    planned = planner.map(lambda one: _best(planner, *one), tried)
+    for target in targets:
+        if target.name not in refused:
+            mine = [plan for (where, _, _), plan in zip(tried, planned, strict=True) if where is target]
+            plans[target.name] = planner.whole(target, mine, efficiency, prices)
     fitting = [plan for plan in plans.values() if plan.fits]
     in_time = [plan for plan in fitting if max_hours is None or plan.hours <= max_hours]
     priced = [plan for plan in in_time if plan.dollars(plan.hours) is not None]
@@ -62,11 +66,17 @@ def search(
     return Found(plans, refused, smallest and smallest.slice_name, cheapest and cheapest.slice_name)
 
 
-def _best(planner: Planner, stage: str, target: Slice) -> StagePlan | None:
-    """Returns the first of the promising meshes that fits, else the one that needs least; None where none divides."""
+def _promising(planner: Planner, stage: str, target: Slice) -> list[MeshSettings]:
+    """Returns the meshes that are worth compiling, the best first."""
+    limit = target.chip.hbm_gib * GIB
+    return [one.mesh for one in planner.ranked_meshes(stage, target) if one.bytes <= limit][:TRIES]
+
+
+def _best(planner: Planner, target: Slice, stage: str, shapes: Sequence[MeshSettings]) -> StagePlan:
+    """Returns the first of the meshes that fits, else the one that needs least."""
     tried = []
-    for guess in planner.ranked_meshes(stage, target)[:TRIES]:
-        tried.append(planner.stage(stage, target, guess.mesh))
+    for mesh in shapes:
+        tried.append(planner.stage(stage, target, mesh))
         if tried[-1].fits:
             break
-    return max(tried, key=lambda plan: (plan.fits, plan.tightest.headroom), default=None)
+    return max(tried, key=lambda plan: (plan.fits, plan.tightest.headroom))

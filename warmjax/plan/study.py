@@ -4,10 +4,12 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
 from warmjax import sharding
+from warmjax.budget import Asked
 from warmjax.experiment import Experiment
 from warmjax.plan import meshes, program, programs, roofline, topology, workload
 from warmjax.plan.program import ProgramPlan
@@ -99,11 +101,13 @@ class StudyPlan:
 class Planner:
     """What is planned, and where plans are kept.
 
+    asked: the experiment's prompts (`budget.count_prompts`).
     jobs: programs compiled at once.
     say: told of each program that is planned.
     """
 
     setup: Experiment
+    asked: Asked
     lengths: Lengths
     store: Store
     jobs: int
@@ -131,36 +135,48 @@ class Planner:
             ValueError: no such slice, a mesh that does not make it or does not divide the model, or no mesh that does.
         """
         target = topology.find(name)
-        planned = [self.stage(stage, target, chosen.get(stage) or self.best_mesh(stage, target)) for stage in stages]
-        notes = workload.of(self.setup, self.lengths).notes
-        price = prices.get(target.chip.name)
-        return StudyPlan(name, target.num_chips, target.is_compiled, efficiency, price, tuple(planned), notes)
+        shapes = [chosen.get(stage) or self.best_mesh(stage, target) for stage in stages]
+        planned = self.map(lambda stage, mesh: self.stage(stage, target, mesh), stages, shapes)
+        return self.whole(target, planned, efficiency, prices)
+
+    def whole(
+        self, target: Slice, planned: Sequence[StagePlan], efficiency: float, prices: Mapping[str, float | None]
+    ) -> StudyPlan:
+        """Returns planned stages as one plan."""
+        notes, price = workload.of(self.setup, self.asked, self.lengths).notes, prices.get(target.chip.name)
+        return StudyPlan(target.name, target.num_chips, target.is_compiled, efficiency, price, tuple(planned), notes)
 
     def best_mesh(self, stage: str, target: Slice) -> MeshSettings:
         """Returns the mesh that should fit and be the fastest."""
         found = self.ranked_meshes(stage, target)
         if not found:
             raise ValueError(
-                f'plan: expected a mesh of {target.name} that divides {self.setup.model.name} and whose weights fit, '
-                f'got none ({target.chip.hbm_gib:g} GiB a device); choose a larger slice, or fewer bits by '
-                '--config.model.quantization=int8'
+                f'plan: expected a mesh of {target.name} that divides {self.setup.model.name}, got none; choose '
+                'another slice'
             )
         return found[0].mesh
 
     def ranked_meshes(self, stage: str, target: Slice) -> list[meshes.Guess]:
-        """Returns the meshes worth trying, best first; the small model of warmth is copied to each device."""
+        """Returns the meshes that divide the model, the most promising first.
+
+        The small model of warmth is copied to each device.
+        """
         if stage == 'warmth':
             return [meshes.Guess(MeshSettings(len(target.devices), 1, 1), 0.0, 0.0)]
-        return meshes.ranked(self.setup, self.base, stage, target, workload.of(self.setup, self.lengths))
+        return meshes.ranked(self.setup, self.base, stage, target, workload.of(self.setup, self.asked, self.lengths))
+
+    def map(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+        """Calls a function for each row of `columns`, `jobs` of them at once: XLA compiles without Python's lock."""
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(function, *columns))
 
     def stage(self, stage: str, target: Slice, mesh_settings: MeshSettings) -> StagePlan:
-        """Plans one stage on one mesh."""
+        """Plans one stage on one mesh, one program after the other."""
         setup, overrides = workload.fitted(self.setup, stage, mesh_settings)
-        load = workload.of(setup, self.lengths)
+        load = workload.of(setup, self.asked, self.lengths)
         mesh = sharding.make_mesh(mesh_settings, target.devices)
         uses = [use for use in load.uses if use.stage == stage]
-        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            plans = list(pool.map(lambda use: self._plan(setup, load, use, mesh, mesh_settings, target), uses))
+        plans = [self._plan(setup, load, use, mesh, mesh_settings, target) for use in uses]
         rows = [
             Row(use, plan, None if plan.work is None else roofline.seconds(plan, target))
             for use, plan in zip(uses, plans, strict=True)
@@ -186,7 +202,10 @@ class Planner:
         else:
             about.append(load.warmth)
         plan, was_there = self.store.get(about, lambda: program.plan(make, target, workload.is_narrow(base)))
-        how = 'known' if was_there else f'compiled in {plan.compile_seconds:.0f} s'
+        how = f'compiled in {plan.compile_seconds:.0f} s'
+        if plan.work is None:
+            how = 'does not fit' if plan.memory.temporaries else 'not compiled, as what it is given does not fit'
+        how = 'known' if was_there else how
         self.say(f'{target.name} {shape(mesh_settings)} {use.stage}: {use.program} {how}')
         return plan
 

@@ -30,13 +30,13 @@ def memory(plan: StudyPlan) -> rich.table.Table:
 
 
 def _memory_cells(plan: ProgramPlan) -> list[str]:
-    each, other = ['?'] * len(_KINDS), '?'
-    if plan.memory is not None:
-        each = [_gib(getattr(plan.memory, kind)) for kind in _KINDS]
-        other = _gib(plan.memory.batch + plan.memory.outputs)
-    free = f'{plan.headroom:.0%}'
+    each = [_gib(getattr(plan.memory, kind)) for kind in _KINDS]
+    if plan.work is None:
+        each[-2:] = '?', _gib(plan.memory.temporaries) if plan.memory.temporaries else '?'
+    other, free = _gib(plan.memory.batch + plan.memory.outputs), f'{plan.headroom:.0%}'
     if plan.headroom < study.RESERVED:
-        free = f'[red]over by {_gib(plan.needed - (1 - study.RESERVED) * plan.limit)}[/]'
+        most = '' if plan.memory.temporaries else '≥ '
+        free = f'[red]over by {most}{_gib(plan.needed - (1 - study.RESERVED) * plan.limit)}[/]'
     return [*each, other, _gib(plan.needed), _gib(plan.limit), free]
 
 
@@ -84,20 +84,15 @@ def costs(plan: StudyPlan, prices: Prices) -> rich.table.Table:
 
 def remedies(stage: StagePlan, found: Sequence[Remedy]) -> rich.table.Table:
     """Returns the changes with which a stage fits."""
-    table = _table(f'{stage.stage} does not fit; it does, compiled, with any of', ('change',))
+    what = 'it does, compiled, with any of' if found else 'nor with any one change that was compiled'
+    table = _table(f'{stage.stage} does not fit; {what}', ('change',))
     for column in ('GiB a device', 'free', 'hours at the roofline'):
         table.add_column(column, justify='right')
     for one in found:
         tightest = one.plan.tightest
         hours = _number(one.plan.seconds / 3600, 2)
-        table.add_row(described(one), _gib(tightest.needed), f'{tightest.headroom:.0%}', hours)
+        table.add_row(one.change.flags, _gib(tightest.needed), f'{tightest.headroom:.0%}', hours)
     return table
-
-
-def described(remedy: Remedy) -> str:
-    """Returns a change as flags."""
-    flags = [f'--config.{path}={value}' for path, value in remedy.change.settings.items()]
-    return ' '.join([*flags, f'--topology={remedy.change.slice_name}', f'--mesh={study.shape(remedy.change.mesh)}'])
 
 
 def found(result: Found, max_hours: float | None) -> rich.table.Table:

@@ -96,12 +96,12 @@ def _gpus(name: str, generation: str, size: str) -> Slice:
     return Slice(name, tuple(there[:count]), GPUS[generation], count, (count,), False)
 
 
-def larger(name: str) -> str | None:
-    """Returns the next slice of the same generation, None where there is none."""
+def larger(name: str) -> list[str]:
+    """Returns the slices of the same generation that have more chips, smallest first."""
     generation, _, size = name.partition(':')
     sizes = SIZES.get(generation, ())
     count = _product(size)
-    return next((f'{generation}:{other}' for other in sizes if _product(other) > count), None)
+    return [f'{generation}:{other}' for other in sizes if _product(other) > count]
 
 
 def _product(size: str) -> int:
@@ -149,7 +149,8 @@ def known() -> Sequence[str]:
 
 
 def _described(name: str) -> list[jax.Device]:
-    """Asks libtpu; a single chip is less than the host that it assumes."""
-    single = re.fullmatch(r'[^:]+:(1(?:x1)+)', name)
-    bounds = {'chips_per_host_bounds': [1, 1, 1]} if single else {}
-    return list(topologies.get_topology_desc(platform='tpu', topology_name=name, **bounds).devices)
+    """Asks libtpu; a single chip is less than the host that it assumes, and its v4 are halves where nothing is said."""
+    options = {'chips_per_host_bounds': [1, 1, 1]} if re.fullmatch(r'[^:]+:1(x1)+', name) else {}
+    if name.startswith('v4:'):
+        options['chip_config_name'] = 'megacore'
+    return list(topologies.get_topology_desc(platform='tpu', topology_name=name, **options).devices)

@@ -141,13 +141,15 @@ def replaced(settings: Any, path: str, value: Any) -> Any:
     return dataclasses.replace(settings, **{name: value})
 
 
-def of(setup: Experiment, lengths: Lengths) -> Workload:
+def of(setup: Experiment, asked: budget.Asked, lengths: Lengths) -> Workload:
     """Counts what each stage calls.
+
+    Args:
+        asked: the experiment's prompts (`budget.count_prompts`, which takes seconds).
 
     Raises:
         ValueError: the number of prompts is not known, or a text fits no bucket or cache.
     """
-    asked = budget.count_prompts(setup)
     notes = [asked.note] if asked.note else []
     prompt = lengths.prompt
     if asked.chars is not None and asked.total:
@@ -168,7 +170,7 @@ def of(setup: Experiment, lengths: Lengths) -> Workload:
     at_most = '' if lengths.answer else ', the most they may have'
     notes.append(f'prompts of {prompt} tokens, answers of {answer}{at_most}')
     uses = [
-        *_training(setup),
+        *_training(setup, asked),
         *_generation(setup, asked, planned, scoring, lengths, prompt, notes),
         *_warmth(setup, asked, warmth),
     ]
@@ -186,10 +188,10 @@ def _first(sizes: tuple[int, ...], needed: int, name: str) -> int:
     return found
 
 
-def _training(setup: Experiment) -> list[Use]:
+def _training(setup: Experiment, asked: budget.Asked) -> list[Use]:
     steps = -(-setup.data.draw.num_conversations // setup.train.batch_size) * setup.train.epochs
     calls = steps * len(setup.trained_arms)
-    tokens = sum(line.tokens_out or 0 for line in budget.lines(setup, ['train'])['train'])
+    tokens = sum(line.tokens_out or 0 for line in budget.ESTIMATES['train'](setup, asked))
     return [Use('train', 'train', calls, tokens)] if calls else []
 
 
@@ -204,7 +206,7 @@ def _generation(
 ) -> list[Use]:
     usual = {'prompts': 0.0, 'read': 0.0, 'written': 0.0}
     longest = dict(usual)
-    for line in budget.lines(setup, ['generate'])['generate']:
+    for line in budget.ESTIMATES['generate'](setup, asked):
         if line.calls or line.prompts is None:
             if line.prompts is None:
                 notes.append(f'not counted, as its file is not at hand: {line.part}')
@@ -243,7 +245,7 @@ def _merged(uses: list[Use]) -> Mapping[str, Use]:
 
 
 def _warmth(setup: Experiment, asked: budget.Asked, scoring: Scoring) -> list[Use]:
-    tokens = sum(line.tokens_in or 0 for line in budget.lines(setup, ['warmth'])['warmth'])
+    tokens = sum(line.tokens_in or 0 for line in budget.ESTIMATES['warmth'](setup, asked))
     return [Use('warmth', f'score {scoring.length}', tokens / (scoring.rows * scoring.length), tokens)]
 
 
