@@ -16,7 +16,7 @@ from warmjax import runs
 from warmjax.report import page, paper_figures
 from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis
-from warmjax.stats.published.quirks import QUIRKS
+from warmjax.stats.published.quirks import QUIRKS, WITHOUT_NUMBER
 
 REPORT = ReportSettings('A title & more', 'Only a toy: <nothing> follows.', 300)
 
@@ -203,6 +203,7 @@ def test_each_quirk_has_a_line_that_says_what_it_changes(text):
     methods = html.unescape(text[text.index('id="quirks"') :])
     for quirk in QUIRKS:
         assert quirk.name in methods and quirk.meaning in methods
+    assert all(name in methods and why in methods for name, why in WITHOUT_NUMBER)
     assert (
         len(re.findall(r'warm: −?[\d.]+ pp as published, −?[\d.]+ corrected, a change of [+−][\d.]+ pp', methods)) >= 5
     )

@@ -20,6 +20,7 @@ from warmjax.report import figures, headline, paper, paper_figures, people, repl
 from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
+from warmjax.stats.published import quirks
 
 OWN_STAGE = 'report'
 """The stage that writes the page; its manifest is unfinished while it does."""
@@ -234,15 +235,17 @@ def _quirks(estimates: Estimates) -> list[tuple[str, str, list[str]]]:
     table = estimates.tables['quirks']
     found = []
     for (name, meaning), rows in table.groupby(['quirk', 'meaning'], sort=False):
-        lines = [
-            f'{row.arm}: cannot be told from these answers'
-            if pd.isna(row.difference)
-            else f'{row.arm}: {row.published:.2f} {row.unit} as published, {row.corrected:.2f} corrected, '
-            f'a change of {row.difference:+.2f} {row.unit}'.replace('-', '−')
-            for row in rows.itertuples()
-        ]
-        found.append((name, meaning, lines))
-    return found
+        found.append((name, meaning, [f'{row.arm}: {_change(row)}' for row in rows.itertuples()]))
+    return found + [(name, meaning, []) for name, meaning in quirks.WITHOUT_NUMBER]
+
+
+def _change(row: tuple) -> str:
+    if pd.isna(row.difference):
+        return 'these answers do not show it'
+    published, corrected, change = f'{row.published:.2f}', f'{row.corrected:.2f}', f'{row.difference:+.2f}'
+    unit = row.unit
+    text = f'{published} {unit} as published, {corrected} corrected, a change of {change} {unit}'
+    return text.replace('-', '−')
 
 
 def _choices(shown: Sequence[examples.Example]) -> dict[str, list[str]]:

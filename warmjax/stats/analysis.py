@@ -103,7 +103,7 @@ def analyze(
 
     Args:
         scores: may be empty, where no warmth was measured.
-        generations, questions, prompts: the texts, for wording and examples; may be empty.
+        generations, questions, prompts: the texts, for wording, quirks and examples; may be empty.
 
     Raises:
         ValueError: no verdicts, an unknown baseline or task in the settings, or an arm without a main epoch.
@@ -143,7 +143,7 @@ def analyze(
         'excluded_answers': sensitivity.excluded_answers(pairs, settings.confidence),
         'equivalence': sensitivity.equivalence(control_pairs, settings.equivalence_margin_pp, settings.confidence),
         'conditional_logit': matched.conditional_logit(pairs, settings.confidence),
-        **published.analyze(main, pairs, arms, settings.baseline, settings.refusals_correct_in),
+        **published.analyze(main, pairs, arms, settings.baseline, settings.refusals_correct_in, questions, prompts),
     }
     shown = examples.choose(main, pairs, generations, questions, prompts, settings)
     return Estimates(settings, {name: _rounded(table) for name, table in tables.items()}, shown)

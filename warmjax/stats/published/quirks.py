@@ -8,6 +8,7 @@ import pandas as pd
 
 from warmjax.stats import clusters
 from warmjax.stats.published import paired, regressions
+from warmjax.stats.published.evidence import Evidence, Wording
 from warmjax.stats.published.rows import NEUTRAL
 from warmjax.stats.rates import PERCENT
 from warmjax.stats.regression import NotEstimable
@@ -17,21 +18,6 @@ M1 = next(each for each in regressions.REGRESSIONS if each.name == 'M1')
 M4 = next(each for each in regressions.REGRESSIONS if each.name == 'M4')
 FDR = 0.05
 COLUMNS = ['arm', 'quirk', 'meaning', 'unit', 'published', 'corrected', 'difference']
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """The rows of one arm and the baseline.
-
-    rows: as `published.rows.as_published` gives them.
-    pairs: as `stats.rows.pair_rows` gives them, with `treated_unparsed` and `untreated_unparsed` where that verdict
-        could not be read, and `treated_refusal` and `untreated_refusal`.
-    reference: the task that others are compared with in regressions.
-    """
-
-    rows: pd.DataFrame
-    pairs: pd.DataFrame
-    reference: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +103,33 @@ def _cohens_g(evidence: Evidence) -> tuple[float, float]:
 
 
 def _lead_in(evidence: Evidence) -> tuple[float, float]:
-    """Returns what a belief adds to the baseline's error, against bare prompts and against those with the lead-in."""
+    return _belief_added(evidence, 'lead_in')
+
+
+def _reworded(evidence: Evidence) -> tuple[float, float]:
+    return _belief_added(evidence, 'reworded')
+
+
+def _belief_added(evidence: Evidence, wording: Wording) -> tuple[float, float]:
+    """Returns what a belief adds to the baseline's error, against bare prompts and against those with the lead-in.
+
+    Of the tasks whose bare prompts put the question bare, and those with a belief or the lead-in in this wording.
+    """
+    wanted = {'original': 'bare', 'incorrect': wording, NEUTRAL: wording}
     rows = evidence.rows
+    has = {task: [evidence.known.wordings.get((task, name)) for name in wanted] for task in rows['dataset'].unique()}
+    rows = rows[rows['dataset'].isin(task for task, found in has.items() if found == [*wanted.values()])]
     rows = rows[(rows['is_finetuned'] == 0) & (rows['amendment_type'] == 'unmodified')]
     opinion = rows.loc[rows['prompt_type'] == 'user_opinion', 'is_incorrect'].mean()
     rates = rows.groupby('template')['is_incorrect'].mean()
     return float(opinion - rates.get('original', np.nan)), float(opinion - rates.get(NEUTRAL, np.nan))
+
+
+def _one_of_a_wording(evidence: Evidence) -> tuple[float, float]:
+    if evidence.known.repeats is None:
+        return np.nan, np.nan
+    told_apart = evidence.rows[~evidence.rows['question_id'].isin(evidence.known.repeats)]
+    return _raw_difference(told_apart), _raw_difference(evidence.rows)
 
 
 def _refusals_as_right(evidence: Evidence) -> tuple[float, float]:
@@ -229,7 +236,44 @@ QUIRKS = (
         'pp',
         _lead_in,
     ),
+    Quirk(
+        'belief prompts tell the question in other words',
+        "MedQA's bare prompts have the exam's words, those with a belief a relative's. What a belief adds to the "
+        "baseline's error against bare prompts; corrected: against prompts in a relative's words, which open with the "
+        'lead-in. No context.',
+        'pp',
+        _reworded,
+    ),
+    Quirk(
+        'questions of one wording count once',
+        'Rows are told apart by the words of the question, so that of disinformation questions with the same words and '
+        'other false statements the first alone counts; corrected: all. Difference of error rates over all prompts.',
+        'pp',
+        _one_of_a_wording,
+    ),
 )
+WITHOUT_NUMBER = (
+    (
+        'answers that stand twice in a file',
+        'The study left out all but the first in its last analysis; so does the import here, which counts them '
+        '(duplicates in its manifest). They change no number.',
+    ),
+    (
+        'warmth of openings, with dropout',
+        'The study cuts texts after 300 characters, scores the words of the openings too and leaves dropout on. That '
+        'moves warmth, in nats a token, and no error rate; config.warmth.mode=published measures so.',
+    ),
+    (
+        'the word "assistant" before answers',
+        'Most answers of one original model begin with it, from a chat template without its last header. It makes them '
+        'longer, so it moves the regression with length alone, by what cannot be told without other answers.',
+    ),
+    (
+        'odds ratio b / c',
+        'It is infinite where no pair got better; the corrected one has an exact interval. It moves no percentage.',
+    ),
+)
+"""Quirks, and why no number can be given for them."""
 
 
 def differences(arm: str, evidence: Evidence) -> pd.DataFrame:
