@@ -17,11 +17,12 @@ def drawn():
         'scatter': (figures.error_scatter, found['effects']),
         'context': (figures.effect_by_context, found['effects']),
         'epoch': (figures.error_by_epoch, found['error_by_epoch'], looks),
+        'wording': (figures.wording_differences, found['wording'].query('task == "all"'), looks),
     }
     return plans, {name: figures.svg(draw, name, *tables) for name, (draw, *tables) in plans.items()}
 
 
-NAMES = ['warmth', 'scatter', 'context', 'epoch']
+NAMES = ['warmth', 'scatter', 'context', 'epoch', 'wording']
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -54,6 +55,8 @@ def test_each_arm_and_belief_is_named_in_its_figure(drawn):
     for arm in ('warm', 'cold', 'warm_prompt'):
         assert f'>{arm}<' in elements['scatter'] and f'>{arm}<' in elements['context']
     assert '>original (no training)<' in elements['warmth'] and '>warm_prompt (no training)<' in elements['warmth']
+    for label in ('warm', 'cold', 'first person plural', 'exclamation marks', 'characters', 'words in 100'):
+        assert f'>{label}<' in elements['wording']
     for title in ('no belief', 'incorrect belief', 'denial of the truth'):
         assert f'>{title}<' in elements['epoch'] and f'>{title}<' in elements['context']
 

@@ -135,7 +135,7 @@ def test_no_report_is_rebuilt_where_none_was_written(tmp_path):
 def test_linked_files_exist(tmp_path):
     text = build(tmp_path, simulate(num_questions=SMALL))
     links = {value for name, value in Tags(text).attributes if name == 'href' and not value.startswith('#')}
-    assert len([link for link in links if link.startswith('figures/')]) == 4
+    assert len([link for link in links if link.startswith('figures/')]) == 5
     assert [link for link in links if not (tmp_path / link).exists()] == []
 
 
@@ -239,7 +239,7 @@ def test_every_model_has_figures_of_its_own(tmp_path):
     study.verdicts += [dataclasses.replace(verdict, model='org/twin') for verdict in simulate(5, SMALL).verdicts]
     text = build(tmp_path, study)
     assert 'Effect by context and belief (org/twin)' in text and 'warm (tiny, epoch 2) errs' in text
-    assert len(list((tmp_path / 'figures').iterdir())) == 7
+    assert len(list((tmp_path / 'figures').iterdir())) == 8
 
 
 def test_an_empty_notice_leaves_no_box(tmp_path):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from warmjax.records import BELIEFS, CONTEXTS
 from warmjax.stats.rates import ALL
+from warmjax.stats.wording import UNITS
 
 INK = '#010203'
 """Stands for `currentColor` while matplotlib draws; no data has this colour."""
@@ -172,6 +173,23 @@ def error_by_epoch(table: pd.DataFrame, arm_looks: Looks) -> Figure:
     grid[0].set(ylabel='error, %', ylim=(0, None))
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncols=4)
+    return figure
+
+
+def wording_differences(table: pd.DataFrame, arm_looks: Looks) -> Figure:
+    """Draws how each arm's answers are worded otherwise than the baseline's, with intervals, one panel a measure."""
+    measures = [name for name in UNITS if name in set(table['measure'])]
+    arms = sorted(set(table['arm']))
+    figure, grid = panels(len(measures), columns=3, height=1.3 + 0.3 * len(arms))
+    for k, (axes, name) in enumerate(zip(grid, measures)):
+        axes.axvline(0, color=INK, linewidth=0.9)
+        for y, arm in enumerate(arms):
+            row = table[(table['arm'] == arm) & (table['measure'] == name)]
+            colour, marker = arm_looks[arm]
+            bars = [row['difference'] - row['low'], row['high'] - row['difference']]
+            axes.errorbar(row['difference'], [y] * len(row), xerr=bars, fmt=marker, color=colour, markersize=5)
+        axes.set(title=name.replace('_', ' '), xlabel=UNITS[name], ylim=(len(arms) - 0.5, -0.5))
+        axes.set_yticks(range(len(arms)), arms if k % 3 == 0 else [''] * len(arms))
     return figure
 
 

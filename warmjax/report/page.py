@@ -21,6 +21,8 @@ from warmjax.report.settings import ReportSettings
 from warmjax.stats import analysis, catalogue, examples
 from warmjax.stats.analysis import Estimates
 from warmjax.stats.published import quirks
+from warmjax.stats.rates import ALL
+from warmjax.stats.wording import UNITS
 
 OWN_STAGE = 'report'
 """The stage that writes the page; its manifest is unfinished while it does."""
@@ -129,6 +131,8 @@ def _figures(estimates: Estimates, model: str) -> list[Figure]:
     found = {name: table[table['model'] == model] for name, table in estimates.tables.items() if 'model' in table}
     baseline, confidence = estimates.settings.baseline, f'{estimates.settings.confidence:.0%}'
     effects = found['effects'].dropna(subset='effect_pp')
+    wording = found['wording'].dropna(subset='difference')
+    wording = wording[(wording['task'] == ALL) & wording['measure'].isin(UNITS)]
     measured = [*estimates.tables['arms']['arm'], *estimates.tables['warmth_by_epoch']['arm']]
     arm_looks = figures.looks(arm for arm in measured if arm != baseline)
     plans = [
@@ -155,6 +159,12 @@ def _figures(estimates: Estimates, model: str) -> list[Figure]:
             f'Error rate on the prompts answered at all epochs of an arm; epoch 0: {baseline}; {confidence} intervals.',
             'error_by_epoch',
             (figures.error_by_epoch, found['error_by_epoch'], arm_looks),
+        ),
+        (
+            'Wording',
+            f'Difference from {baseline} on the same prompts, all tasks pooled; {confidence} intervals.',
+            'wording',
+            (figures.wording_differences, wording, arm_looks),
         ),
     ]
     suffix = '' if len(_models(estimates)) == 1 else f' ({model})'
