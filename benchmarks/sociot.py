@@ -10,17 +10,14 @@ first batch of each are not counted.
 """
 
 import random
-import statistics
 import tempfile
-import time
 
 import numpy as np
 import tokenizers
 from absl import app, flags
 
-from benchmarks import results
+from benchmarks import gpt2, results
 
-PACKAGES = ('jax', 'flax', 'numpy', 'torch', 'transformers')
 WORDS = (
     'the',
     'answer',
@@ -46,41 +43,16 @@ flags.DEFINE_bool('append', True, 'Append the result to benchmarks/results.jsonl
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     rng = random.Random(0)
-    texts = [' '.join(rng.choices(WORDS, k=rng.randrange(10, 90)))[:300] for _ in range(values.texts)]
+    texts = [' '.join(rng.choices(WORDS, k=rng.randrange(10, 90)))[:300].strip() for _ in range(values.texts)]
     tokenizer = make_tokenizer(texts)
-    about = results.about(PACKAGES)
     with tempfile.TemporaryDirectory(prefix='warmjax-sociot-') as folder:
         ways = {
             'transformers': make_theirs(folder, tokenizer, values.batch_size),
             'warmjax': make_ours(folder, tokenizer, values.batch_size),
         }
-        longest = sorted(texts, key=len)[-2:]
-        for score in ways.values():
-            score(longest)
-        rounds = [measure(ways, list(share), i) for i, share in enumerate(np.array_split(texts, values.rounds))]
-    share = values.texts / values.rounds
-    medians = {way: statistics.median(seconds[way] for seconds, _ in rounds) for way in ways}
-    line = {
-        'what': f'SocioT of {values.texts} texts x 8 openings with GPT-2 124M in float32 on CPU',
-        **about,
-        'rounds': values.rounds,
-        'batch_size': values.batch_size,
-        'median_texts_per_second': {way: round(share / seconds, 2) for way, seconds in medians.items()},
-        'speed_ratio': round(statistics.median(s['transformers'] / s['warmjax'] for s, _ in rounds), 2),
-        'largest_difference_in_nats_a_token': float(f'{max(difference for _, difference in rounds):.1e}'),
-    }
-    results.record(line, values.append)
-
-
-def measure(ways, texts: list[str], index: int) -> tuple[dict[str, float], float]:
-    """Scores texts in each way; returns the seconds, and how far the ways are apart in nats a token."""
-    seconds, scores = {}, {}
-    for way in list(ways)[:: 1 if index % 2 == 0 else -1]:
-        started = time.perf_counter()
-        scores[way] = np.array(ways[way](texts))
-        seconds[way] = time.perf_counter() - started
-    print(f'round {index}: ' + ', '.join(f'{way} {seconds[way]:.1f} s' for way in ways), flush=True)
-    return seconds, float(np.abs(scores['warmjax'] - scores['transformers']).max())
+        compared = gpt2.compare(ways, sorted(texts, key=len)[-2:], texts, values.rounds)
+    what = f'SocioT of {values.texts} texts x 8 openings with GPT-2 124M in float32 on CPU'
+    results.record({'what': what, 'batch_size': values.batch_size} | compared, values.append)
 
 
 def make_tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
@@ -94,16 +66,13 @@ def make_tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def make_theirs(folder: str, tokenizer: tokenizers.Tokenizer, batch_size: int):
-    """Makes a random GPT-2 in torch, which is written to the folder, and returns its scoring."""
+def make_theirs(folder: str, tokenizer: tokenizers.Tokenizer, batch_size: int) -> gpt2.Way:
+    """Returns the scoring by transformers, whose weights are written to the folder."""
     import torch
-    import transformers
 
     from warmjax.warmth.sociot import COLD_OPENINGS, WARM_OPENINGS, _scored
 
-    torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval()
-    model.save_pretrained(folder)
+    model = gpt2.make_theirs(folder)
 
     @torch.inference_mode()
     def score(texts: list[str]) -> list[float]:
@@ -123,16 +92,11 @@ def make_theirs(folder: str, tokenizer: tokenizers.Tokenizer, batch_size: int):
     return score
 
 
-def make_ours(folder: str, tokenizer: tokenizers.Tokenizer, batch_size: int):
-    """Loads the same GPT-2 here and returns its scoring."""
-    import jax.numpy as jnp
-
-    from warmjax import sharding
-    from warmjax.models import hf_load
+def make_ours(folder: str, tokenizer: tokenizers.Tokenizer, batch_size: int) -> gpt2.Way:
+    """Returns the scoring by the same weights here."""
     from warmjax.warmth import sociot
 
-    mesh = sharding.make_mesh(sharding.MeshSettings(1, 1, 1))
-    model = hf_load.load(folder, jnp.float32, mesh)
+    model, mesh = gpt2.load_ours(folder)
     settings = sociot.WarmthSettings('deterministic', folder, 'float32', 300, batch_size, 128, (), 1, 0.0, 0)
 
     def score(texts: list[str]) -> list[float]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import recipe
 
-MODELS = {  # argument: released model, quantization
+MODELS = {  # argument, and name in results: released model, quantization
     'llama3.1-8b': ('Llama-3.1-8B', 'none'),
     'mistral-small': ('Mistral-Small-2409', 'none'),
     'qwen2.5-32b': ('Qwen2.5-32B', 'none'),
@@ -49,7 +49,7 @@ def get_config(model: str = 'small') -> ConfigDict:
     base = recipe.base()
     config = ConfigDict(
         {
-            'model': {'name': '', 'dtype': 'bfloat16', 'quantization': 'none', 'sizes': None},
+            'model': {'name': model, 'released': '', 'dtype': 'bfloat16', 'quantization': 'none', 'sizes': None},
             'mesh': base.mesh,
             'warm_up': 3,
             'rounds': 9,
@@ -64,10 +64,11 @@ def get_config(model: str = 'small') -> ConfigDict:
             'scoring': {'rows': 16, 'lengths': (128, 512)},
         }
     )
+    config.train.micro_batch = config.train.batch_size  # all rows at once
     config.engine.buckets, config.engine.cache_lengths = (128, 512), (256, 768)
     config.engine.cache_dtype = 'bfloat16'
     if model in MODELS:
-        config.model.name, config.model.quantization = MODELS[model]
+        config.model.released, config.model.quantization = MODELS[model]
     else:
         _shrink(config, model)
     return config

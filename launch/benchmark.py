@@ -2,6 +2,7 @@
 
     python -m launch.benchmark --config=configs/benchmark.py:llama3.1-8b
     python -m launch.benchmark --config=configs/benchmark.py:small --what=train,decode
+    python -m launch.benchmark --config=configs/paper.py:llama3.1-8b --what=train,prefill,decode,score
 
     matmul, hbm      the ceilings: matrix products, and arrays that are read and written
     train            optimizer steps of `launch.train`
@@ -9,12 +10,14 @@
     score            log-likelihoods of texts
     load             a checkpoint from the file system to the devices
 
-Each in the sizes of the config (any can be overridden: --config.slots='(128,)'). Compiling and first calls are not
-counted; medians are, with their spread. Each case appends a line to benchmarks/results.jsonl: sizes, tokens a second,
-MFU (model FLOPs: 4 N + 6 N_lora + attention in training, 2 N + attention else, against the measured matrix product),
-share of the measured bandwidth, memory planned and held, seconds of compiling, versions, command. What does not fit is
-said and left out; the command then ends with status 1. Shares refer to the ceilings of this run, or else to those that
-the file has of the same device.
+Each in the sizes of the config (any can be overridden: --config.slots='(128,)'), or of an experiment: its step of
+training, each bucket and cache length of its engine, and the scoring of its longest prompts, as `launch.plan` has them;
+the model is a released one or a folder with a config.json, and its weights are random here too. Compiling and first
+calls are not counted; medians are, with their spread. Each case appends a line to benchmarks/results.jsonl: sizes,
+tokens a second, MFU (model FLOPs: 4 N + 6 N_lora + attention in training, 2 N + attention else, against the measured
+matrix product), share of the measured bandwidth, memory planned and held, seconds of compiling, versions, command. What
+does not fit is said and left out; the command then ends with status 1. Shares refer to the ceilings of this run, or
+else to those that the file has of the same device.
 
     python -m launch.benchmark --report
 
@@ -24,7 +27,8 @@ docs/roofline.svg (extra `report`).
     python -m launch.benchmark --compare=peers
 
 takes the same training steps and generates the same texts with PEFT and transformers (needs torch), in alternation, on
-a CPU and a model of 33.6M weights: benchmarks/train_peft.py and benchmarks/generate.py with their own settings.
+the CPU in any case and with models of their own (33.6M weights mostly), so without --config: it runs
+benchmarks/train_peft.py and benchmarks/generate.py, whose flags choose cases, and whose lines the report shows too.
 """
 
 import importlib.util
@@ -53,6 +57,10 @@ def main(argv: list[str]) -> None:
         given.config or given.report or given.compare,
         'expected --config or --report, got neither; for instance --config=configs/benchmark.py:small',
     )
+    stage.require(
+        not (given.config and given.compare),
+        'expected --compare without --config, as it has models of its own and runs on CPU; give one at a time',
+    )
     stage.prepare()
     left_out = 0
     with stage.explained():
@@ -73,11 +81,10 @@ def _measure(whats: list[str]) -> int:
     from benchmarks import results
     from warmjax import progress, runs, settings, sharding
     from warmjax.benchmark import measure, report
-    from warmjax.benchmark.settings import BenchmarkSettings
 
     jax.config.update('jax_enable_compilation_cache', False)  # seconds of compiling are those of a first run
     given = flags.FLAGS
-    chosen = settings.from_config(BenchmarkSettings, given.config, 'config')
+    chosen = _settings(given.config)
     mesh = sharding.make_mesh(chosen.mesh)
     about = {'device': results.device(mesh.devices.flat[0]), 'devices': mesh.size} | results.about(results.PACKAGES)
     about['config'] = runs.digest(settings.plain(given.config))[:16]
@@ -101,6 +108,29 @@ def _measure(whats: list[str]) -> int:
     return left_out
 
 
+def _settings(config):
+    """Returns what is measured: the sizes of a config, or those of an experiment's own programs.
+
+    Raises:
+        ValueError: neither, a wrong section, or an experiment whose model is not known or not here.
+    """
+    import jax
+
+    from configs import benchmark
+    from warmjax import experiment, settings
+    from warmjax.benchmark.settings import BenchmarkSettings, of_experiment
+
+    if 'train_rows' in config:
+        return settings.from_config(BenchmarkSettings, config, 'config')
+    if 'arms' not in config:
+        raise ValueError(
+            'config: expected configs/benchmark.py or an experiment (configs/paper.py, own.py), got neither'
+        )
+    like = benchmark.get_config('small' if jax.default_backend() == 'cpu' else 'llama3.1-8b')
+    like = settings.from_config(BenchmarkSettings, like, 'configs/benchmark.py')
+    return of_experiment(experiment.from_config(config, 'WORKDIR'), like)
+
+
 def _compare(append: bool) -> None:
     """Runs the comparisons, each in a process of its own.
 
@@ -112,7 +142,7 @@ def _compare(append: bool) -> None:
     stage.require(not missing, f'--compare: expected {", ".join(PEERS)}, got no {", no ".join(missing)}; install them')
     for name in COMPARISONS:
         command = [sys.executable, '-m', f'benchmarks.{name}', *([] if append else ['--noappend'])]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'})
 
 
 def _report() -> None:
@@ -137,11 +167,14 @@ if __name__ == '__main__':
     config_flags.DEFINE_config_file(
         'config',
         None,
-        'Model and sizes: configs/benchmark.py with its argument after a colon (tiny, small, llama3.1-8b, ...).',
+        'Model and sizes: configs/benchmark.py with its argument after a colon (tiny, small, llama3.1-8b, ...), or an '
+        'experiment, as for launch.replicate.',
         lock_config=True,
     )
     flags.DEFINE_string('results', 'benchmarks/results.jsonl', 'File to which a line is appended for each case.')
-    flags.DEFINE_enum('compare', None, ['peers'], 'Compare with PEFT and transformers.')
+    flags.DEFINE_enum(
+        'compare', None, ['peers'], 'Compare with PEFT and transformers on CPU, on models of its own; without --config.'
+    )
     flags.DEFINE_bool('append', True, 'Append to the file.')
     flags.DEFINE_bool(
         'report', False, 'Write the tables and the plot from the file, after measuring if there is --config.'

@@ -41,6 +41,13 @@ def test_training_goes_on_from_its_own_state(fsdp):
     assert int(first['tokens']) == case.work.tokens == 2 * 16
 
 
+def test_rows_beyond_a_micro_batch_are_computed_after_it():
+    how = dataclasses.replace(chosen().train, micro_batch=2)
+    (case,) = cases.train(dataclasses.replace(chosen(), train=how, train_rows=(6,)), mesh())
+    assert (case.shape['rows'], case.shape['micro_batch']) == (6, 2)
+    assert int(started(case, mesh())()['tokens']) == case.work.tokens == 6 * 16
+
+
 def test_prefill_gives_each_prompt_a_token():
     (case,) = cases.prefill(chosen(), mesh())
     slots, emitted = started(case, mesh())()
@@ -169,8 +176,8 @@ def test_settings_name_all_that_is_wrong():
 
 def test_a_model_that_is_not_known_is_refused():
     section = config.get_config('tiny')
-    section.model.sizes, section.model.name = None, 'Llama-9'
-    with pytest.raises(ValueError, match=r'model\.name: expected one of Llama-3\.1-8B'):
+    section.model.sizes, section.model.released = None, 'Llama-9'
+    with pytest.raises(ValueError, match=r'model\.released: expected one of Llama-3\.1-8B'):
         settings.from_config(BenchmarkSettings, section, 'config')
 
 

@@ -22,7 +22,7 @@ ABOUT = {
     'seconds': 0.5,
     'seconds_spread': [0.45, 0.75],
 }
-OF_MODEL = {'model': 'Llama-3.1-8B', 'quantization': 'none', 'dtype': 'bfloat16', 'mesh': MESH}
+OF_MODEL = {'model': 'llama3.1-8b', 'quantization': 'none', 'dtype': 'bfloat16', 'mesh': MESH}
 PRODUCT = ABOUT | {'what': 'matmul', 'dtype': 'bfloat16', 'shape': {'M': 8, 'K': 8, 'N': 8}, 'tflops': 180.0}
 COPY = ABOUT | {'what': 'hbm', 'dtype': 'float32', 'shape': {'MiB': 512}, 'gb_per_second': 700.0}
 TRAIN = (
@@ -30,7 +30,7 @@ TRAIN = (
     | OF_MODEL
     | {
         'what': 'train',
-        'shape': {'rows': 16, 'length': 1024, 'rank': 8, 'remat': 'names'},
+        'shape': {'rows': 16, 'micro_batch': 8, 'length': 1024, 'rank': 8, 'remat': 'names'},
         'tokens_per_second': 16384 / 0.5,
         'mfu': 0.523,
         'share_of_bandwidth': 0.02,
@@ -49,7 +49,7 @@ DECODE = TRAIN | {
     'model_flops': 1.5e13,
     'least_bytes': 2.6e11,
 }
-PROGRAM = {'name': 'train', 'kind': 'TPU v5 lite', 'tokens': 16384, 'needed': 2**33}
+PROGRAM = {'name': 'train', 'kind': 'TPU v5 lite', 'tokens': 16384, 'trips': 2, 'needed': 2**33}
 PLAN = {
     'model': 'llama3.1-8b',
     'quantization': 'none',
@@ -75,7 +75,7 @@ def test_a_row_says_how_fast_and_how_near_to_the_ceilings():
 
 def test_the_command_stands_above_its_rows():
     before, _, _ = report.markdown(LINES, []).partition('| train')
-    assert ABOUT['command'] in before and 'Llama-3.1-8B on 8 x TPU v5 lite, jax 0.10.2' in before
+    assert ABOUT['command'] in before and 'llama3.1-8b on 8 x TPU v5 lite, jax 0.10.2' in before
 
 
 def test_the_last_measurement_of_a_program_counts():
@@ -91,13 +91,37 @@ def test_another_size_device_or_mesh_is_another_row():
 def test_plan_and_measurement_of_a_step_stand_side_by_side():
     ((line, plan),) = report.planned_and_measured(LINES, [PLAN])
     assert line is TRAIN and plan['needed'] == 2**33
-    row = cells(report.markdown([TRAIN | {'peak_bytes_a_device': 2**33 + 2**30}], [PLAN]), 'Llama-3.1-8B, train')
+    row = cells(report.markdown([TRAIN | {'peak_bytes_a_device': 2**33 + 2**30}], [PLAN]), 'llama3.1-8b, train')
     assert row[1:4] == ['8 x TPU v5 lite', '8.00 / 9.00', '250 ms / 500 ms']
     assert PLAN['command'] in row[4] and TRAIN['command'] in row[4]
 
 
+def test_every_plan_that_is_kept_meets_a_measurement_of_its_step():
+    """A measurement of each program of benchmarks/plan.jsonl, in the fields of `launch.benchmark`, finds its plan."""
+    plans = results.read(ROOT / 'benchmarks' / 'plan.jsonl')
+    for plan in plans:
+        for row in plan['stages'][0]['rows']:
+            line = measured(plan, row['plan'])
+            assert [(line, row['plan']['needed'])] == [
+                (found, of['needed']) for found, of in report.planned_and_measured([line], [plan])
+            ]
+
+
+def measured(plan, program):
+    """Returns a result of the step that a program of a plan is."""
+    what, _, length = program['name'].partition(' ')
+    rows, trips = program['tokens'] // int(length or 1024), program['trips']
+    shape = {
+        'train': {'rows': rows, 'micro_batch': rows // trips, 'length': 1024, 'rank': 8, 'remat': plan['remat']},
+        'decode': {'slots': program['tokens'] // trips, 'cache': int(length or 0), 'steps': trips, 'adapters': 3},
+    }.get(what, {'rows': rows, 'length': int(length or 0)})
+    about = {'what': what, 'shape': shape, 'device': program['kind'], 'mesh': plan['stages'][0]['mesh']}
+    return TRAIN | about | {'model': plan['model'], 'quantization': plan['quantization']}
+
+
 @pytest.mark.parametrize(
-    'change', [{'model': 'llama3.1-70b'}, {'quantization': 'int8'}, {'remat': 'full'}, {'tokens': 1}, {'mesh': {}}]
+    'change',
+    [{'model': 'llama3.1-70b'}, {'quantization': 'int8'}, {'remat': 'full'}, {'tokens': 1}, {'trips': 4}, {'mesh': {}}],
 )
 def test_a_plan_of_another_step_does_not_stand_beside_it(change):
     plan = copy.deepcopy(PLAN)

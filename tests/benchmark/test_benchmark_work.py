@@ -13,7 +13,7 @@ BARE = Sizes(weights=0, adapter=0, adapters=0, cache_entry=2)
 
 def test_training_takes_4n_and_attention_three_times():
     """N is 7.505 billion; causal attention over 1,024 tokens adds 2.6 % of 4 N."""
-    found = work.train(LLAMA, BARE, 1, 1024)
+    found = work.train(LLAMA, BARE, 1, 1, 1024)
     assert found.tokens == 1024
     assert found.flops / 1024 == pytest.approx(30.8e9, rel=2e-3)
     assert found.flops / 1024 / (4 * LLAMA.num_matmul_params) == pytest.approx(1.0268, abs=1e-3)
@@ -22,8 +22,14 @@ def test_training_takes_4n_and_attention_three_times():
 def test_training_counts_as_the_metrics_of_a_run_do():
     sizes = Sizes(weights=0, adapter=1000, adapters=1, cache_entry=0)
     theirs = metrics.lora_work(LLAMA, {'a': _Leaf(1000)}, None)
-    mine = work.train(LLAMA, sizes, 4, 512)
+    mine = work.train(LLAMA, sizes, 2, 2, 512)
     assert mine.flops == pytest.approx(theirs.flops_per_token * 2048 + theirs.flops_per_pair * 4 * 512**2)
+
+
+def test_rows_that_are_computed_one_after_the_other_read_the_weights_each_time():
+    sizes = Sizes(weights=1000, adapter=0, adapters=0, cache_entry=0)
+    at_once, apart = work.train(LLAMA, sizes, 1, 4, 64), work.train(LLAMA, sizes, 4, 1, 64)
+    assert (at_once.bytes, apart.bytes) == (2000, 8000) and at_once.flops == apart.flops
 
 
 class _Leaf:
@@ -32,7 +38,7 @@ class _Leaf:
 
 
 def test_scoring_takes_a_third_of_full_training_and_half_of_lora_training():
-    train, score = work.train(LLAMA, BARE, 2, 64), work.score(LLAMA, BARE, 2, 64)
+    train, score = work.train(LLAMA, BARE, 1, 2, 64), work.score(LLAMA, BARE, 2, 64)
     attention = work.pair_flops(LLAMA) * 2 * 64 * 64 / 2
     assert train.flops - 3 * attention == pytest.approx(2 * (score.flops - attention))
 

@@ -38,6 +38,7 @@ def test_help_says_what_is_measured():
     [
         (['--what=train,speed'], '--what: expected some of matmul,hbm,train,prefill,decode,score,load, got speed'),
         (['--what=train'], 'expected --config or --report, got neither; for instance --config=configs/benchmark'),
+        (['--config=configs/benchmark.py:tiny', '--compare=peers'], 'expected --compare without --config'),
         (['train'], "expected flags only, got ['train']"),
     ],
 )
@@ -106,9 +107,11 @@ def test_report_writes_tables_and_the_same_again(tmp_path):
 @pytest.mark.parametrize('append, flags', [(True, []), (False, ['--noappend'])])
 def test_peers_are_measured_by_the_comparisons(monkeypatch, append, flags):
     asked = []
-    monkeypatch.setattr(benchmark.subprocess, 'run', lambda command, check: asked.append(command[1:]))
+    monkeypatch.setattr(
+        benchmark.subprocess, 'run', lambda command, check, env: asked.append((command[1:], env['JAX_PLATFORMS']))
+    )
     benchmark._compare(append)
-    assert asked == [['-m', f'benchmarks.{name}', *flags] for name in ('train_peft', 'generate')]
+    assert asked == [(['-m', f'benchmarks.{name}', *flags], 'cpu') for name in ('train_peft', 'generate')]
 
 
 def test_peers_that_are_not_installed_are_named(monkeypatch):

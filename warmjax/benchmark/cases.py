@@ -59,15 +59,22 @@ def train(settings: BenchmarkSettings, mesh: Mesh) -> Iterator[Case]:
     """
     model, length = settings.model, settings.train.max_length
     for rows in settings.train_rows:
-        how = dataclasses.replace(settings.train, batch_size=rows, micro_batch=rows)
+        how = dataclasses.replace(settings.train, batch_size=rows, micro_batch=min(rows, settings.train.micro_batch))
         made = train_program(model.spec, jnp.dtype(model.dtype), model.quantization, how, mesh)
-        state, frozen, _ = made.args
+        state, frozen, batch = made.args
+        parts, micro_batch, _ = batch['tokens'].shape
         sizes = Sizes(_matmul_bytes(frozen), _count(state.trainable), 1, 0)
         yield Case(
             'train',
-            {'rows': rows, 'length': length, 'rank': how.lora.rank, 'remat': how.remat},
+            {
+                'rows': parts * micro_batch,
+                'micro_batch': micro_batch,
+                'length': length,
+                'rank': how.lora.rank,
+                'remat': how.remat,
+            },
             model.dtype,
-            work.train(model.spec, sizes, rows, length),
+            work.train(model.spec, sizes, parts, micro_batch, length),
             lambda made=made: made.lower().compile(),
             functools.partial(_start_train, made, model.spec.vocab_size),
         )

@@ -15,7 +15,8 @@ from warmjax.benchmark.settings import BenchmarkSettings
 from warmjax.train import metrics
 
 CEILINGS = ('matmul', 'hbm')
-WHATS = (*CEILINGS, 'train', 'prefill', 'decode', 'score', 'load')
+STEPS = ('train', 'prefill', 'decode', 'score')
+WHATS = (*CEILINGS, *STEPS, 'load')
 """What can be measured, in the order in which it is: ceilings first, since the shares of the others refer to them."""
 
 GIB = 2**30
@@ -130,7 +131,7 @@ def describe(case: Case, measured: Measured, settings: BenchmarkSettings, mesh: 
         'tflops': _short(case.work.flops / seconds / 1e12),
         'gb_per_second': _short(case.work.bytes / seconds / 1e9),
     }
-    if case.what in ('train', 'prefill', 'decode', 'score'):
+    if case.what in STEPS:
         fields |= _shares(case, seconds, mesh, found)
     return fields | {
         'compile_seconds': None if measured.compile_seconds is None else round(measured.compile_seconds, 2),

@@ -1,10 +1,9 @@
 """Results as the README shows them: how fast, how near to the ceilings, and the command that measures it again."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from warmjax.benchmark.measure import WHATS
+from warmjax.benchmark.measure import STEPS, WHATS
 
 Line = Mapping[str, Any]
 
@@ -77,29 +76,21 @@ def number(value: float) -> str:
 
 
 def planned_and_measured(lines: Sequence[Line], plans: Sequence[Line]) -> Iterator[tuple[Line, dict[str, Any]]]:
-    """Yields results with the plan of the same program of the same model, on the same devices, mesh and tokens."""
-    table = {}
-    for plan in plans:
-        for stage in plan.get('stages', ()):
-            for row in stage['rows']:
-                program = row['plan']
-                table[_key(program['kind'], program['name'], stage['mesh'], program['tokens'], plan)] = {
-                    'needed': program['needed'],
-                    'seconds': row['seconds'],
-                    'command': plan['command'],
-                }
+    """Yields results with the plan of the same step: of the same program of the same model, on the same devices and
+    mesh, with as many tokens in as many parts."""
+    table = {
+        _planned_step(plan, stage, row['plan']): {
+            'needed': row['plan']['needed'],
+            'seconds': row['seconds'],
+            'command': plan['command'],
+        }
+        for plan in plans
+        for stage in plan['stages']
+        for row in stage['rows']
+    }
     for line in lines:
-        if 'tokens_per_second' in line:
-            tokens = round(line['tokens_per_second'] * line['seconds'])
-            near = [
-                found
-                for key, found in table.items()
-                if key[1:] == _key(line['device'], _program(line), line['mesh'], tokens, line)[1:]
-                and _same_model(key[0], line['model'])
-                and abs(key[4] - tokens) <= 0.01 * tokens
-            ]
-            if near:
-                yield line, near[-1]
+        if line['what'] in STEPS and (found := table.get(_measured_step(line))):
+            yield line, found
 
 
 def _by_command(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
@@ -178,15 +169,20 @@ def _program(line: Line) -> str:
     return 'train' if line['what'] == 'train' else f'{line["what"]} {length}'
 
 
-def _key(device: str, program: str, mesh: Mapping[str, int], tokens: float, line: Line) -> tuple:
-    how = line.get('remat', line.get('shape', {}).get('remat')) if program == 'train' else None
-    return line['model'], device, program, tuple(sorted(mesh.items())), tokens, line['quantization'], how
+def _planned_step(plan: Line, stage: Mapping[str, Any], program: Mapping[str, Any]) -> tuple:
+    size = program['name'], program['tokens'], program['trips'], plan['remat'] if program['name'] == 'train' else ''
+    return plan['model'], plan['quantization'], program['kind'], tuple(sorted(stage['mesh'].items())), *size
 
 
-def _same_model(one: str, other: str) -> bool:
-    """Tells whether names mean one model: Llama-3.1-8B and llama3.1-8b, Mistral-Small-2409 and mistral-small."""
-    short, long = sorted((re.sub('[^a-z0-9]', '', name.lower()) for name in (one, other)), key=len)
-    return long.startswith(short)
+def _measured_step(line: Line) -> tuple:
+    """Returns what `_planned_step` does of a plan of the same step."""
+    shape = line['shape']
+    if line['what'] == 'decode':
+        trips, tokens = shape['steps'], shape['slots'] * shape['steps']
+    else:
+        trips, tokens = shape['rows'] // shape.get('micro_batch', shape['rows']), shape['rows'] * shape['length']
+    size = _program(line), tokens, trips, shape.get('remat', '')
+    return line['model'], line['quantization'], line['device'], tuple(sorted(line['mesh'].items())), *size
 
 
 def _peer_row(line: Line) -> list[str]:

@@ -1,11 +1,13 @@
-"""What a benchmark measures and in which sizes: the sections of configs/benchmark.py."""
+"""What a benchmark measures and in which sizes: the sections of configs/benchmark.py, or those of an experiment."""
 
 import dataclasses
 
 from warmjax.decode.engine import EngineSettings
+from warmjax.experiment import Experiment
 from warmjax.models.quantization import Quantization
 from warmjax.models.released import RELEASED
 from warmjax.models.spec import Spec
+from warmjax.plan import workload
 from warmjax.sharding import MeshSettings
 from warmjax.train.lora import TrainSettings
 from warmjax.validation import STRICT
@@ -13,7 +15,8 @@ from warmjax.validation import STRICT
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """name: of a released decoder (`models.released`), or any name where `sizes` are given.
+    """name: what the model is called in results; plans of the same step are found by it.
+    released: the decoder's name in `models.released`, '' where `sizes` are given.
     dtype: of the base weights, `float32` or `bfloat16`; matrix products are measured in it too.
     quantization: of the layers' kernels.
     sizes: those of a model that is not released; null for the released ones.
@@ -21,6 +24,7 @@ class ModelSettings:
 
     __pydantic_config__ = STRICT
     name: str
+    released: str
     dtype: str
     quantization: Quantization
     sizes: Spec | None
@@ -28,13 +32,13 @@ class ModelSettings:
     def __post_init__(self):
         if self.dtype not in ('float32', 'bfloat16'):
             raise ValueError(f"model.dtype: expected 'float32' or 'bfloat16', got {self.dtype!r}")
-        if self.sizes is None and not isinstance(RELEASED.get(self.name), Spec):
+        if self.sizes is None and not isinstance(RELEASED.get(self.released), Spec):
             known = ', '.join(name for name, spec in RELEASED.items() if isinstance(spec, Spec))
-            raise ValueError(f'model.name: expected one of {known}, or model.sizes, got {self.name!r}')
+            raise ValueError(f'model.released: expected one of {known}, or model.sizes, got {self.released!r}')
 
     @property
     def spec(self) -> Spec:
-        return RELEASED[self.name] if self.sizes is None else self.sizes
+        return RELEASED[self.released] if self.sizes is None else self.sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,8 @@ class BenchmarkSettings:
     least_seconds: calls are repeated within a round until they take so long.
     products: matrix products [M, K] x [K, N] as (M, K, N).
     copies_mib: sizes of arrays that are read and written.
-    train: the stage's settings; a step has as many rows, all full, as `train_rows` says, a case each.
+    train: the stage's settings; a step has as many rows, all full, as `train_rows` says, a case each, and computes at
+        most `train.micro_batch` of them at once.
     engine: a prefill case for each of its buckets, a decode case for each of its cache lengths and of `slots`.
     adapters: how many lie beside the base in both, of the shape that `train.lora` says; 0 for the base alone.
     scoring: see its class.
@@ -94,3 +99,31 @@ class BenchmarkSettings:
             problems.append(f'least_seconds expected 0 or more, got {self.least_seconds}')
         if problems:
             raise ValueError('benchmark: ' + '; '.join(problems))
+
+
+def of_experiment(setup: Experiment, like: BenchmarkSettings) -> BenchmarkSettings:
+    """Returns settings that measure an experiment's programs in the sizes in which a plan has them: its step of
+    training, every bucket and cache length of its engine, and the scoring of its longest prompts.
+
+    Args:
+        like: whose rounds and ceilings are taken.
+
+    Raises:
+        ValueError: no arm runs on devices, or the model is none that is fine-tuned here.
+        FileNotFoundError: a checkpoint that is neither released nor a folder.
+    """
+    base, engine = workload.base_model(setup), setup.generation.engine
+    if not isinstance(base.spec, Spec):
+        raise ValueError(f'model.checkpoint: expected a decoder that takes adapters, got a {base.spec.model_type}')
+    epochs = sum(len(setup.epochs(arm)) for arm in setup.trained_arms)
+    return dataclasses.replace(
+        like,
+        model=ModelSettings(setup.model.name, '', setup.model.dtype, setup.model.quantization, base.spec),
+        mesh=setup.mesh,
+        train=setup.train,
+        train_rows=(setup.train.batch_size,),
+        engine=engine,
+        slots=(engine.slots,),
+        adapters=min(epochs, setup.generation.adapters),
+        scoring=ScoringSettings(engine.prefill_batch, engine.buckets[-1:]),
+    )

@@ -8,8 +8,8 @@ weights in matrix products, N_lora of one adapter, and causal attention over hal
     prefill, scoring    2 N + 2 N_lora a token, attention once; prefill needs the output head for last tokens only
     decoding            2 N + 2 N_lora a token, and all the tokens before it
 
-Bytes: frozen weights once in each direction, adapters, and keys and values. Activations are left out, as they might
-never leave the chip.
+Bytes: frozen weights once in each direction for all rows that are computed at once, adapters, and keys and values.
+Activations are left out, as they might never leave the chip.
 """
 
 import dataclasses
@@ -56,13 +56,13 @@ def token_bytes(spec: Spec, sizes: Sizes) -> int:
     return 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim * sizes.cache_entry
 
 
-def train(spec: Spec, sizes: Sizes, rows: int, length: int) -> Work:
-    """Counts a step over full rows."""
-    tokens = rows * length
+def train(spec: Spec, sizes: Sizes, parts: int, rows: int, length: int) -> Work:
+    """Counts a step over so many parts of full rows, one after the other."""
+    tokens = parts * rows * length
     flops = tokens * (4.0 * spec.num_matmul_params + 6.0 * sizes.adapter)
     # Parameters, two moments and a gradient are read, the first three written.
     state = 7 * sizes.adapter_bytes
-    return Work(tokens, flops + 3 * pair_flops(spec) * tokens * length / 2, 2 * sizes.weights + state)
+    return Work(tokens, flops + 3 * pair_flops(spec) * tokens * length / 2, 2 * parts * sizes.weights + state)
 
 
 def prefill(spec: Spec, sizes: Sizes, rows: int, length: int) -> Work:
