@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import benchmark as config
 from configs import paper
 from launch import benchmark
-from warmjax import experiment, sharding
+from warmjax import budget, experiment, sharding
 from warmjax.benchmark import cases, report
 from warmjax.models import spec
 from warmjax.plan import programs, workload
@@ -33,7 +33,7 @@ def study(tmp_path_factory):
 
 def test_each_program_of_its_plan_is_measured(study):
     setup = experiment.from_config(study, 'WORKDIR')
-    load, base = workload.of(setup, workload.Lengths(225, 0)), workload.base_model(setup)
+    load, base = workload.of(setup, budget.count_prompts(setup), workload.Lengths(225, 0)), workload.base_model(setup)
     mesh = sharding.make_mesh(MeshSettings(1, 1, 1), jax.devices()[:1])
     planned = {'train': programs.train_program(base, setup.train, mesh)}
     planned |= programs.engine_programs(base, load.engine, setup.train.lora, load.num_adapters, load.scoring, mesh)
