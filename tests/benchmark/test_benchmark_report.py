@@ -137,6 +137,8 @@ def test_a_plan_of_another_step_does_not_stand_beside_it(change):
         (1.25, '1.25'),
         ({'model': 7.81}, 'model: 7.81'),
         ({'peft': {'median': 1.5, 'least': 1.4, 'most': 1.62}}, 'peft: 1.5 (1.4 to 1.62)'),
+        ({'a': {'b': 2.0, 'theirs': 3.0}, 'b': {'theirs': 1.5}}, 'a: theirs: 3; b: theirs: 1.5'),
+        ({'a': {'b': 1.85}, 'b': {}}, 'a: b: 1.85'),
     ],
 )
 def test_comparisons_say_their_ratios_and_commands(ratio, said):

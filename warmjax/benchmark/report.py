@@ -189,7 +189,16 @@ def _peer_row(line: Line) -> list[str]:
     name = next((name for name in _RATES if name in line), None)
     medians = '' if name is None else ', '.join(f'{who} {number(rate)}' for who, rate in line[name].items())
     unit = '' if name is None else f' {_RATES[name]}'
-    return [line['what'], medians + unit, _ratios(line['speed_ratio']), f'`{line["command"]}`']
+    ratios = _ratios(_against_others(line['speed_ratio']))
+    return [line['what'], medians + unit, ratios, f'`{line["command"]}`']
+
+
+def _against_others(found: Any) -> Any:
+    """Leaves out how this package's own ways compare with each other, where ways of others were measured too."""
+    if not isinstance(found, Mapping) or not all(isinstance(value, Mapping) for value in found.values()):
+        return found
+    without = {mine: {way: ratio for way, ratio in value.items() if way not in found} for mine, value in found.items()}
+    return without if any(without.values()) else found
 
 
 def _ratios(found: Any) -> str:
@@ -198,7 +207,7 @@ def _ratios(found: Any) -> str:
         return number(found)
     if 'median' in found:
         return f'{number(found["median"])} ({number(found["least"])} to {number(found["most"])})'
-    return '; '.join(f'{name}: {_ratios(value)}' for name, value in found.items())
+    return '; '.join(f'{name}: {_ratios(value)}' for name, value in found.items() if value != {})
 
 
 def _table(columns: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
