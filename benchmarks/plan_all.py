@@ -89,7 +89,7 @@ def plan_row(row: Row, stage: str, append: bool) -> dict:
     """Plans a stage of one row, prints and records it."""
     about = results.about(PACKAGES)
     setup, kept = make_setup(row), store.Store(pathlib.Path(CACHE).expanduser())
-    planner = study.Planner(setup, budget.count_prompts(setup), LENGTHS, kept, 1, progress.say)
+    planner = study.Planner(setup, budget.count_prompts(setup), LENGTHS, kept, 2, progress.say)
     table_of_prices = prices.read(None).usd_per_chip_hour
     chosen = {'train': row.mesh} if stage == 'train' else {}
     plan = planner.study(row.topology, chosen, [stage], EFFICIENCY, table_of_prices)
@@ -99,15 +99,12 @@ def plan_row(row: Row, stage: str, append: bool) -> dict:
     line = {
         'what': f'{stage} of {row.model} on {row.topology}, compiled ahead of time',
         **about,
-        'model': row.model,
         'micro_batch': row.micro_batch,
-        'remat': row.remat,
-        'quantization': row.quantization,
         'bound': bound,
         'gib_a_chip': round(gib, 2),
         'free_share': round(tightest.headroom, 3),
         'within_bounds': tightest.headroom >= FREE and (bound is None or gib <= bound),
-        **table.as_json(plan, {}),
+        **table.as_json(plan, setup),
     }
     results.record(line, append, FILE)
     return line

@@ -72,7 +72,7 @@ def _plan(planner, prices) -> dict:
     console = _console()
     for each in (table.memory(plan), table.work(plan), table.costs(plan, prices)):
         console.print(each)
-    report, found = table.as_json(plan, {}), {}
+    report, found = table.as_json(plan, planner.setup), {}
     for broken in plan.stages:
         if not broken.fits:
             found[broken.stage] = remedies.find(planner, topology.find(name), broken)
@@ -98,7 +98,7 @@ def _search(planner, prices) -> dict:
         'smallest': result.smallest,
         'cheapest': result.cheapest,
         'refused': dict(result.refused),
-        'plans': [table.as_json(plan, {}) for plan in result.plans.values()],
+        'plans': [table.as_json(plan, planner.setup) for plan in result.plans.values()],
     }
 
 

@@ -78,4 +78,6 @@ def test_tiny_study_is_estimated_for_gpus_and_compiled_once(tmp_path, monkeypatc
     assert [line.split(': ')[1].rsplit(' in', 1)[0] for line in sorted(said)] == ['score 96 compiled', 'train compiled']
     monkeypatch.setattr(program, 'plan', lambda *_: pytest.fail('compiled again'))
     again = planner.study('h100:2', {'train': MeshSettings(1, 2, 1)}, ['train', 'warmth'], 0.5, PRICES)
-    assert table.as_json(again, {}) == table.as_json(plan, {})
+    kept = table.as_json(plan, planner.setup)
+    assert table.as_json(again, planner.setup) == kept
+    assert (kept['model'], kept['quantization'], kept['remat']) == ('world', 'none', 'names')

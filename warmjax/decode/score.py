@@ -22,7 +22,8 @@ from warmjax.models.decoder import StackedAdapters
 from warmjax.models.families import Model
 
 CHUNK = 128
-"""Tokens of each row whose logits are computed at once: a vocabulary of 128,000 is never held for all of them."""
+"""Tokens of each row whose logits are computed at once: a vocabulary of 128,000 is never held for all of them. On CPU,
+tokens of all rows: what is read again soon stays in its cache."""
 
 _WINDOW = 16
 """Batches' worth of sequences among which is looked for those that fill a row."""
@@ -102,9 +103,9 @@ def next_token_scores(
     adapters: StackedAdapters | None = None,
 ) -> Float[Array, 'B T']:
     """Returns log p of the token that follows each place, in nats, as if its segment were all there is."""
-    T = tokens.shape[1]
+    B, T = tokens.shape
     x, _ = model(tokens, positions, segment_ids, adapters or {}, None, 'none')
-    size = min(T, CHUNK)
+    size = min(T, max(1, CHUNK // B) if sharding.platform() == 'cpu' else CHUNK)
     room = -T % size
     x = jnp.pad(x, [(0, 0), (0, room), (0, 0)])
     targets = jnp.pad(tokens[:, 1:], [(0, 0), (0, room + 1)])

@@ -1,12 +1,13 @@
 """Plans as tables for a terminal, and as plain values for a file."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
 import rich.table
 
+from warmjax.experiment import Experiment
 from warmjax.plan import study
 from warmjax.plan.prices import Prices
 from warmjax.plan.program import GIB, ProgramPlan
@@ -118,8 +119,9 @@ def found(result: Found, max_hours: float | None) -> rich.table.Table:
     return table
 
 
-def as_json(plan: StudyPlan, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a plan as plain values, with what follows from it."""
+def as_json(plan: StudyPlan, setup: Experiment) -> dict[str, Any]:
+    """Returns a plan as plain values, with what follows from it and what of the experiment tells steps apart."""
+    about = {'model': setup.model.name, 'quantization': setup.model.quantization, 'remat': setup.train.remat}
     stages = [
         dataclasses.asdict(stage)
         | {'fits': stage.fits, 'hours': plan.hours_of(stage), 'dollars': plan.dollars(plan.hours_of(stage))}
