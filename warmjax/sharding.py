@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from warmjax.validation import STRICT
@@ -75,7 +76,12 @@ def make_mesh(settings: MeshSettings, devices: Sequence[jax.Device] | None = Non
             f'config.mesh: expected data x fsdp x tensor to make the {len(devices)} devices of this run, '
             f'got {settings.data} x {settings.fsdp} x {settings.tensor}; set one of them to -1 for the rest'
         )
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    types = (AxisType.Auto,) * 3
+    try:
+        return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # 2 x 8 of a torus of 4 x 4, where an axis of the torus must be split
+        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(arranged, MESH_AXES, axis_types=types)
 
 
 def make_replica_mesh(settings: MeshSettings) -> Mesh:
