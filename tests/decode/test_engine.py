@@ -342,6 +342,14 @@ def test_logits_that_are_not_finite_are_an_error_that_names_the_prompt(folder):
         list(engine.run([good, bad]))
 
 
+def test_one_logit_that_is_not_a_number_is_an_error_too(tmp_path):
+    tiny_llama.save(tmp_path, vocab_size=4096)  # so many that XLA computes a maximum in the way that loses the NaN
+    model = tiny_llama.load(tmp_path)
+    model.lm_head.set_value(model.lm_head.get_value().at[3].set(jnp.nan))
+    with pytest.raises(ValueError, match='prompt r0: expected finite logits, got others after 0 tokens'):
+        list(make_engine(model).run(make_requests(1)))
+
+
 BAD = {
     'empty': ({'tokens': []}, 'expected a prompt of 1 to 8 tokens, got 0'),
     'long': ({'tokens': [6] * 9}, 'expected a prompt of 1 to 8 tokens, got 9; add a bucket'),

@@ -37,6 +37,16 @@ def test_zero_temperature_takes_the_likeliest():
     np.testing.assert_array_equal(tokens, logits.argmax(axis=-1))
 
 
+@pytest.mark.parametrize('size', [1, BLOCK, 2 * BLOCK + 37])
+def test_first_largest_is_argmax_of_ties_and_infinities_too(size):
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 3, (40, size)).astype(np.float32)
+    rows[0], rows[1] = -np.inf, np.inf
+    rows[2, -1] = np.inf
+    rows[20:][rng.random((20, size)) < 0.9] = -np.inf
+    np.testing.assert_array_equal(sampling.first_largest(jnp.asarray(rows)), rows.argmax(axis=-1))
+
+
 @pytest.mark.parametrize('temperature', [0.8, 1.0, 2.0])
 def test_draws_follow_the_distribution(temperature):
     # Two blocks and a bit; some entries are impossible, among them a whole block's beginning.

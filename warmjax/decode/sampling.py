@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from warmjax import seeds
+from warmjax import seeds, sharding
 from warmjax.decode.requests import Sampling
 
 BLOCK = 256
-"""Vocabulary entries a block; a draw first picks a block, then an entry of it."""
+"""Vocabulary entries a block; a draw, or the search of the largest, first picks a block, then an entry of it."""
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +56,7 @@ def pick(logits: Float[Array, 'B V'], rows: Rows, counts: Int[Array, 'B'], needs
 
     What one row needs does not change what another gets.
     """
-    likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    likeliest = first_largest(logits)
     if not needs.draws:
         return likeliest
     temperature = jnp.where(rows.temperature > 0, rows.temperature, 1.0)[:, None]
@@ -65,6 +65,18 @@ def pick(logits: Float[Array, 'B V'], rows: Rows, counts: Int[Array, 'B'], needs
         weights = jnp.where(possible(weights, rows), weights, 0)
     drawn = categorical(weights, jax.vmap(_uniforms)(rows.keys, counts))
     return jnp.where(rows.temperature > 0, drawn, likeliest)
+
+
+def first_largest(x: Float[Array, 'B V']) -> Int[Array, 'B']:
+    """Returns the first index of each row's largest entry, as argmax does; any of a row with NaN.
+
+    On CPU argmax over a long row is slow, and a block's maximum is not: so it looks for the block first there.
+    """
+    if sharding.platform() != 'cpu':
+        return jnp.argmax(x, axis=-1).astype(jnp.int32)
+    blocks = _blocks(x, -jnp.inf)
+    block = jnp.argmax(blocks.max(axis=-1), axis=-1)
+    return (block * BLOCK + jnp.argmax(_block(blocks, block), axis=-1)).astype(jnp.int32)
 
 
 def row_key(seed: int, prompt_id: str, sample: int) -> np.ndarray:
@@ -79,11 +91,9 @@ def categorical(weights: Float[Array, 'B V'], uniforms: Float[Array, 'B 2']) -> 
     Two uniforms a row serve where the Gumbel trick needs one for every vocabulary entry, and sums stay short: over
     blocks first, then over the entries of the chosen block.
     """
-    B, V = weights.shape
-    weights = jnp.pad(weights, [(0, 0), (0, -V % BLOCK)]).reshape(B, -1, BLOCK)
-    block = _invert(weights.sum(axis=-1), uniforms[:, 0])
-    inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-    return block * BLOCK + _invert(inside, uniforms[:, 1])
+    blocks = _blocks(weights, 0)
+    block = _invert(blocks.sum(axis=-1), uniforms[:, 0])
+    return block * BLOCK + _invert(_block(blocks, block), uniforms[:, 1])
 
 
 def possible(weights: Float[Array, 'B V'], rows: Rows) -> Bool[Array, 'B V']:
@@ -119,6 +129,17 @@ def _largest_threshold(weights: Float[Array, 'B V'], holds) -> Float[Array, 'B 1
     start = jnp.zeros((B, 1), jnp.int32), jnp.full((B, 1), one, jnp.int32)
     low, _ = jax.lax.fori_loop(0, one.bit_length(), halve, start)
     return jax.lax.bitcast_convert_type(low, jnp.float32)
+
+
+def _blocks(x: Float[Array, 'B V'], filler: float) -> Float[Array, 'B n k']:
+    """Cuts rows into blocks, the last one filled up."""
+    B, V = x.shape
+    return jnp.pad(x, [(0, 0), (0, -V % BLOCK)], constant_values=filler).reshape(B, -1, BLOCK)
+
+
+def _block(blocks: Float[Array, 'B n k'], index: Int[Array, 'B']) -> Float[Array, 'B k']:
+    """Returns one block of each row."""
+    return jnp.take_along_axis(blocks, index[:, None, None], axis=1)[:, 0]
 
 
 def _uniforms(key: UInt32[Array, '2'], position: Int[Array, '']) -> Float[Array, '2']:

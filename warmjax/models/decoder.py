@@ -168,7 +168,10 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, 'B D'], Cache]:
         """Computes one token a row and adds it to the cache; of a model and adapters that `for_steps` returned."""
         x = self.embed(tokens)
-        rest = {'angles': ly.rotary_angles(self.spec, cache.lengths), 'seen': cache.seen(), 'slots': cache.lengths}
+        # From a table, which XLA computes once, before the first step: angles of a row's own length it would compute
+        # again in every layer, for every head.
+        angles = tuple(x[cache.lengths] for x in ly.rotary_angles(self.spec, jnp.arange(cache.num_slots)))
+        rest = {'angles': angles, 'seen': cache.seen(), 'slots': cache.lengths}
         x, cache = step_layers(self.layers, x, cache, self.spec.window_sizes(), adapters, rest)
         return self.norm(x), cache
 
