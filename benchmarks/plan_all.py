@@ -2,6 +2,9 @@
 
     python -m benchmarks.plan_all --rows=0,1,2,3,4,5,6 --stages=train
     python -m benchmarks.plan_all --rows=0,1,2,3,4,5,6 --stages=generate
+    python -m benchmarks.plan_all --readme=README.md
+
+The last one plans nothing: it writes the table of what was planned into the README.
 
 A row and stage is a line of benchmarks/plan.jsonl: the training step on 16 rows of 1,024 tokens with adapters of rank 8
 on all linear maps, or prefill, decode and scoring of the study's prompts, as `launch.plan` plans them. Programs that
@@ -11,6 +14,8 @@ memory free.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import app, flags
@@ -18,6 +23,7 @@ from absl import app, flags
 from benchmarks import results
 from configs import paper
 from warmjax import budget, experiment, progress
+from warmjax.benchmark import report
 from warmjax.plan import prices, store, study, table
 from warmjax.plan.program import GIB
 from warmjax.plan.workload import Lengths
@@ -72,12 +78,23 @@ ROWS = (
 """The first seven have the bounds of the project's targets; the others make the table of four models and four slices
 full."""
 
+MARKS = '<!-- plans: python -m benchmarks.plan_all --readme=README.md -->', '<!-- end of plans -->'
+STAGES = 'train', 'generate', 'warmth'
+COLUMNS = 'model', 'slice', 'kernels', 'stage', 'mesh', 'GiB a chip', 'free', 'hours', 'dollars'
+
 flags.DEFINE_list('rows', [str(i) for i in range(len(ROWS))], 'Which of ROWS to plan.')
-flags.DEFINE_list('stages', ['train', 'generate', 'warmth'], 'Stages to plan.')
+flags.DEFINE_list('stages', list(STAGES), 'Stages to plan.')
 flags.DEFINE_bool('append', True, 'Append the results to benchmarks/plan.jsonl.')
+flags.DEFINE_string(
+    'readme', None, 'File in whose text to put the table of benchmarks/plan.jsonl, instead of planning.'
+)
 
 
 def main(argv: list[str]) -> None:
+    if flags.FLAGS.readme:
+        readme = pathlib.Path(flags.FLAGS.readme)
+        readme.write_text(report.insert(readme.read_text(), summary(results.read(FILE)), MARKS, str(readme)))
+        return
     jax.config.update('jax_platforms', 'cpu')
     chosen = [(ROWS[int(index)], stage) for index in flags.FLAGS.rows for stage in flags.FLAGS.stages]
     lines = [plan_row(row, stage, flags.FLAGS.append) for row, stage in chosen]
@@ -108,6 +125,34 @@ def plan_row(row: Row, stage: str, append: bool) -> dict:
     }
     results.record(line, append, FILE)
     return line
+
+
+def summary(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the table of what was planned, the last line of each stage; of models and slices in the order of ROWS, a
+    sum where all stages were planned."""
+    places = {(row.model, row.topology, row.quantization): i for i, row in enumerate(ROWS)}
+    last = {
+        (places[line['model'], line['slice_name'], line['quantization']], STAGES.index(stage['stage'])): (line, stage)
+        for line in lines
+        for stage in line['stages']
+    }
+    rows = []
+    for place in sorted({place for place, _ in last}):
+        row = ROWS[place]
+        kernels = 'bfloat16' if row.quantization == 'none' else row.quantization
+        where = [row.model, row.topology, kernels]
+        stages = [last[place, i] for i in range(len(STAGES)) if (place, i) in last]
+        for line, stage in stages:
+            mesh = ', '.join(f'{axis} {size}' for axis, size in stage['mesh'].items() if size > 1)
+            memory = [f'{line["gib_a_chip"]:.2f}', f'{line["free_share"]:.0%}']
+            rows.append([*where, stage['stage'], mesh, *memory, *_price([stage])])
+        if len(stages) == len(STAGES):
+            rows.append([*where, '**all**', '', '', '', *_price([stage for _, stage in stages])])
+    return report.table(COLUMNS, rows)
+
+
+def _price(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f'{sum(stage[name] for stage in stages):,.2f}' for name in ('hours', 'dollars')]
 
 
 def make_setup(row: Row) -> experiment.Experiment:

@@ -154,7 +154,7 @@ def _report() -> None:
     given = flags.FLAGS
     lines, plans = (results.read(pathlib.Path(path)) for path in (given.results, given.plans))
     readme = pathlib.Path(given.readme)
-    text = report.insert(readme.read_text(), report.markdown(lines, plans), given.readme)
+    text = report.insert(readme.read_text(), report.markdown(lines, plans), report.MARKS, given.readme)
     try:
         runs.write_atomic(given.plot, roofline.svg(report.newest(lines)))
     except ValueError as problem:

@@ -142,26 +142,27 @@ def test_a_plan_of_another_step_does_not_stand_beside_it(change):
     ],
 )
 def test_comparisons_say_their_ratios_and_commands(ratio, said):
-    line = {'what': 'score', 'command': 'python -m benchmarks.x', 'speed_ratio': ratio}
+    line = {'what': 'score', 'machine': '2 x CPU', 'command': 'python -m benchmarks.x', 'speed_ratio': ratio}
     line['median_texts_per_second'] = {'ours': 5.44, 'theirs': 4.35}
     row = cells(report.markdown([line], []), 'score')
-    assert row == ['score', 'ours 5.44, theirs 4.35 texts/s', said, '`python -m benchmarks.x`']
+    assert row == ['score', '2 x CPU', 'ours 5.44, theirs 4.35 texts/s', said, '`python -m benchmarks.x`']
 
 
 def test_regenerating_changes_nothing_but_measurements():
-    text = f'# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nend | of text\n'
-    once = report.insert(text, report.markdown(LINES, [PLAN]), 'README.md')
-    assert report.insert(once, report.markdown(LINES, [PLAN]), 'README.md') == once
+    begin, end = report.MARKS
+    text = f'# Title\n\n{begin}\nold\n{end}\n\nend | of text\n'
+    once = report.insert(text, report.markdown(LINES, [PLAN]), report.MARKS, 'README.md')
+    assert report.insert(once, report.markdown(LINES, [PLAN]), report.MARKS, 'README.md') == once
     assert once.startswith('# Title\n\n') and once.endswith('\n\nend | of text\n') and 'old' not in once
-    again = report.insert(once, report.markdown([*LINES, DECODE | {'seconds': 0.4}], [PLAN]), 'README.md')
+    again = report.insert(once, report.markdown([*LINES, DECODE | {'seconds': 0.4}], [PLAN]), report.MARKS, 'README.md')
     changed = [pair for pair in zip(once.splitlines(), again.splitlines(), strict=True) if pair[0] != pair[1]]
     assert [old.split(':')[0] for old, _ in changed] == ['| decode']
 
 
-@pytest.mark.parametrize('text', ['', report.END + report.BEGIN, (report.BEGIN + report.END) * 2])
+@pytest.mark.parametrize('text', ['', ''.join(report.MARKS[::-1]), ''.join(report.MARKS) * 2])
 def test_marks_that_are_not_there_once_are_an_error(text):
     with pytest.raises(ValueError, match=r'README\.md: expected the marks .* once each'):
-        report.insert(text, 'x', 'README.md')
+        report.insert(text, 'x', report.MARKS, 'README.md')
 
 
 def test_plot_shows_steps_under_ceilings_and_is_the_same_each_time():
@@ -187,7 +188,7 @@ def test_a_torn_line_of_results_is_named(tmp_path):
 def test_numbers_of_the_readme_come_from_the_results_that_are_kept():
     """Every row between the marks is one that the results make; rows of results that came since may be missing."""
     text = (ROOT / 'README.md').read_text()
-    shown = text.partition(report.BEGIN)[2].partition(report.END)[0]
+    shown = text.partition(report.MARKS[0])[2].partition(report.MARKS[1])[0]
     kept, plans = (results.read(ROOT / 'benchmarks' / name) for name in ('results.jsonl', 'plan.jsonl'))
     made = {row for end in range(1, len(kept) + 1) for row in report.markdown(kept[:end], plans).splitlines()}
     rows = [row for row in shown.splitlines() if row.startswith('|')]

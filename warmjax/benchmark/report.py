@@ -7,13 +7,13 @@ from warmjax.benchmark.measure import STEPS, WHATS
 
 Line = Mapping[str, Any]
 
-BEGIN, END = '<!-- benchmarks: python -m launch.benchmark --report -->', '<!-- end of benchmarks -->'
+MARKS = '<!-- benchmarks: python -m launch.benchmark --report -->', '<!-- end of benchmarks -->'
 """What stands around the tables; the text between them is replaced."""
 MIB = 2**20
 
 _OURS = ('what', 'time', 'rate', 'MFU', 'of the bandwidth', 'memory planned / held', 'compiled in')
 _PLANS = ('step', 'devices', 'GiB a device: planned / held', 'time: roofline / measured', 'commands')
-_THEIRS = ('what', 'medians', 'times as fast', 'command')
+_THEIRS = ('what', 'machine', 'medians', 'times as fast', 'command')
 _RATES = {
     'median_tokens_per_second': 'tokens/s',
     'median_texts_per_second': 'texts/s',
@@ -27,26 +27,24 @@ def markdown(lines: Sequence[Line], plans: Sequence[Line]) -> str:
     comparisons with other software."""
     parts = [_of_command(key, group) for key, group in _by_command(newest(lines)).items()]
     if pairs := list(planned_and_measured(newest(lines), plans)):
-        parts.append(
-            'Planned (`launch.plan`), and measured:\n\n' + _table(_PLANS, [_plan_row(*pair) for pair in pairs])
-        )
-    compared = {line['what']: line for line in lines if 'speed_ratio' in line}
+        parts.append('Planned (`launch.plan`), and measured:\n\n' + table(_PLANS, [_plan_row(*pair) for pair in pairs]))
+    compared = {(line['what'], line['machine']): line for line in lines if 'speed_ratio' in line}
     if compared:
-        parts.append('Beside other software, in alternation:\n\n' + _table(_THEIRS, map(_peer_row, compared.values())))
+        parts.append('Beside other software, in alternation:\n\n' + table(_THEIRS, map(_peer_row, sorted(compared.values(), key=lambda line: line['what']))))
     return '\n\n'.join(parts)
 
 
-def insert(text: str, content: str, where: str) -> str:
-    """Puts the tables between their marks in a text.
+def insert(text: str, content: str, marks: tuple[str, str], where: str) -> str:
+    """Puts tables between their marks in a text.
 
     Raises:
         ValueError: the marks are not there once each, in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f'{where}: expected the marks {BEGIN} and {END} once each, in this order; put them there')
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{after}'
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end or any(mark in part for mark, part in zip(marks, (rest, after))):
+        raise ValueError(f'{where}: expected the marks {" and ".join(marks)} once each, in this order; put them there')
+    return f'{before}{marks[0]}\n\n{content}\n\n{marks[1]}{after}'
 
 
 def newest(lines: Sequence[Line]) -> list[Line]:
@@ -110,7 +108,7 @@ def _of_command(key: tuple[str, str], lines: Sequence[Line]) -> str:
     models = dict.fromkeys(line['model'] for line in lines if 'model' in line)
     title = f'{", ".join(models) or "Ceilings"} on {machine}:\n\n```\n{command}\n```\n\n'
     rows = sorted(lines, key=lambda line: WHATS.index(line['what']))
-    return title + _table(_OURS, [_row(line) for line in rows])
+    return title + table(_OURS, [_row(line) for line in rows])
 
 
 def _row(line: Line) -> list[str]:
@@ -190,7 +188,7 @@ def _peer_row(line: Line) -> list[str]:
     medians = '' if name is None else ', '.join(f'{who} {number(rate)}' for who, rate in line[name].items())
     unit = '' if name is None else f' {_RATES[name]}'
     ratios = _ratios(_against_others(line['speed_ratio']))
-    return [line['what'], medians + unit, ratios, f'`{line["command"]}`']
+    return [line['what'], line['machine'], medians + unit, ratios, f'`{line["command"]}`']
 
 
 def _against_others(found: Any) -> Any:
@@ -210,6 +208,7 @@ def _ratios(found: Any) -> str:
     return '; '.join(f'{name}: {_ratios(value)}' for name, value in found.items() if value != {})
 
 
-def _table(columns: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+    """Writes a table in Markdown."""
     text = [list(columns), ['---'] * len(columns), *rows]
     return '\n'.join('| ' + ' | '.join(cell.replace('|', r'\|') for cell in row) + ' |' for row in text)
