@@ -14,8 +14,6 @@ memory free.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 from absl import app, flags
@@ -78,12 +76,8 @@ ROWS = (
 """The first seven have the bounds of the project's targets; the others make the table of four models and four slices
 full."""
 
-MARKS = '<!-- plans: python -m benchmarks.plan_all --readme=README.md -->', '<!-- end of plans -->'
-STAGES = 'train', 'generate', 'warmth'
-COLUMNS = 'model', 'slice', 'kernels', 'stage', 'mesh', 'GiB a chip', 'free', 'hours', 'dollars'
-
 flags.DEFINE_list('rows', [str(i) for i in range(len(ROWS))], 'Which of ROWS to plan.')
-flags.DEFINE_list('stages', list(STAGES), 'Stages to plan.')
+flags.DEFINE_list('stages', list(report.STAGES), 'Stages to plan.')
 flags.DEFINE_bool('append', True, 'Append the results to benchmarks/plan.jsonl.')
 flags.DEFINE_string(
     'readme', None, 'File in whose text to put the table of benchmarks/plan.jsonl, instead of planning.'
@@ -93,7 +87,9 @@ flags.DEFINE_string(
 def main(argv: list[str]) -> None:
     if flags.FLAGS.readme:
         readme = pathlib.Path(flags.FLAGS.readme)
-        readme.write_text(report.insert(readme.read_text(), summary(results.read(FILE)), MARKS, str(readme)))
+        readme.write_text(
+            report.insert(readme.read_text(), report.planned(results.read(FILE)), report.PLAN_MARKS, str(readme))
+        )
         return
     jax.config.update('jax_platforms', 'cpu')
     chosen = [(ROWS[int(index)], stage) for index in flags.FLAGS.rows for stage in flags.FLAGS.stages]
@@ -125,34 +121,6 @@ def plan_row(row: Row, stage: str, append: bool) -> dict:
     }
     results.record(line, append, FILE)
     return line
-
-
-def summary(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table of what was planned, the last line of each stage; of models and slices in the order of ROWS, a
-    sum where all stages were planned."""
-    places = {(row.model, row.topology, row.quantization): i for i, row in enumerate(ROWS)}
-    last = {
-        (places[line['model'], line['slice_name'], line['quantization']], STAGES.index(stage['stage'])): (line, stage)
-        for line in lines
-        for stage in line['stages']
-    }
-    rows = []
-    for place in sorted({place for place, _ in last}):
-        row = ROWS[place]
-        kernels = 'bfloat16' if row.quantization == 'none' else row.quantization
-        where = [row.model, row.topology, kernels]
-        stages = [last[place, i] for i in range(len(STAGES)) if (place, i) in last]
-        for line, stage in stages:
-            mesh = ', '.join(f'{axis} {size}' for axis, size in stage['mesh'].items() if size > 1)
-            memory = [f'{line["gib_a_chip"]:.2f}', f'{line["free_share"]:.0%}']
-            rows.append([*where, stage['stage'], mesh, *memory, *_price([stage])])
-        if len(stages) == len(STAGES):
-            rows.append([*where, '**all**', '', '', '', *_price([stage for _, stage in stages])])
-    return report.table(COLUMNS, rows)
-
-
-def _price(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [f'{sum(stage[name] for stage in stages):,.2f}' for name in ('hours', 'dollars')]
 
 
 def make_setup(row: Row) -> experiment.Experiment:

@@ -159,6 +159,25 @@ def test_regenerating_changes_nothing_but_measurements():
     assert [old.split(':')[0] for old, _ in changed] == ['| decode']
 
 
+def stage_line(name, hours, quantization='none'):
+    stage = {'stage': name, 'mesh': {'data': 2, 'fsdp': 1, 'tensor': 8}, 'hours': hours, 'dollars': 10 * hours}
+    about = {'model': 'a', 'slice_name': 'v5e:4x4', 'quantization': quantization}
+    return about | {'gib_a_chip': 4.0, 'free_share': 0.75, 'stages': [stage]}
+
+
+def test_planned_stages_are_summed_where_all_are_there():
+    lines = [stage_line('warmth', 9), stage_line('train', 1), stage_line('train', 3, 'int8'), stage_line('generate', 2)]
+    rows = report.planned([*lines, stage_line('warmth', 0.5)]).splitlines()[2:]
+    where = '| a | v5e:4x4 | bfloat16'
+    assert rows == [
+        f'{where} | train | data 2, tensor 8 | 4.00 | 75% | 1.00 | 10.00 |',
+        f'{where} | generate | data 2, tensor 8 | 4.00 | 75% | 2.00 | 20.00 |',
+        f'{where} | warmth | data 2, tensor 8 | 4.00 | 75% | 0.50 | 5.00 |',
+        f'{where} | **all** |  |  |  | 3.50 | 35.00 |',
+        '| a | v5e:4x4 | int8 | train | data 2, tensor 8 | 4.00 | 75% | 3.00 | 30.00 |',
+    ]
+
+
 @pytest.mark.parametrize('text', ['', ''.join(report.MARKS[::-1]), ''.join(report.MARKS) * 2])
 def test_marks_that_are_not_there_once_are_an_error(text):
     with pytest.raises(ValueError, match=r'README\.md: expected the marks .* once each'):
@@ -188,9 +207,13 @@ def test_a_torn_line_of_results_is_named(tmp_path):
 def test_numbers_of_the_readme_come_from_the_results_that_are_kept():
     """Every row between the marks is one that the results make; rows of results that came since may be missing."""
     text = (ROOT / 'README.md').read_text()
-    shown = text.partition(report.MARKS[0])[2].partition(report.MARKS[1])[0]
     kept, plans = (results.read(ROOT / 'benchmarks' / name) for name in ('results.jsonl', 'plan.jsonl'))
-    made = {row for end in range(1, len(kept) + 1) for row in report.markdown(kept[:end], plans).splitlines()}
-    rows = [row for row in shown.splitlines() if row.startswith('|')]
-    assert rows
-    assert [row for row in rows if row not in made] == []
+    for marks, lines, tables in (
+        (report.MARKS, kept, lambda lines: report.markdown(lines, plans)),
+        (report.PLAN_MARKS, plans, report.planned),
+    ):
+        shown = text.partition(marks[0])[2].partition(marks[1])[0]
+        made = {row for end in range(1, len(lines) + 1) for row in tables(lines[:end]).splitlines()}
+        rows = [row for row in shown.splitlines() if row.startswith('|')]
+        assert rows
+        assert [row for row in rows if row not in made] == []

@@ -9,10 +9,13 @@ Line = Mapping[str, Any]
 
 MARKS = '<!-- benchmarks: python -m launch.benchmark --report -->', '<!-- end of benchmarks -->'
 """What stands around the tables; the text between them is replaced."""
+PLAN_MARKS = '<!-- plans: python -m benchmarks.plan_all --readme=README.md -->', '<!-- end of plans -->'
+STAGES = ('train', 'generate', 'warmth')
 MIB = 2**20
 
 _OURS = ('what', 'time', 'rate', 'MFU', 'of the bandwidth', 'memory planned / held', 'compiled in')
 _PLANS = ('step', 'devices', 'GiB a device: planned / held', 'time: roofline / measured', 'commands')
+_PLANNED = ('model', 'slice', 'kernels', 'stage', 'mesh', 'GiB a chip', 'free', 'hours', 'dollars')
 _THEIRS = ('what', 'machine', 'medians', 'times as fast', 'command')
 _RATES = {
     'median_tokens_per_second': 'tokens/s',
@@ -30,8 +33,31 @@ def markdown(lines: Sequence[Line], plans: Sequence[Line]) -> str:
         parts.append('Planned (`launch.plan`), and measured:\n\n' + table(_PLANS, [_plan_row(*pair) for pair in pairs]))
     compared = {(line['what'], line['machine']): line for line in lines if 'speed_ratio' in line}
     if compared:
-        parts.append('Beside other software, in alternation:\n\n' + table(_THEIRS, map(_peer_row, sorted(compared.values(), key=lambda line: line['what']))))
+        parts.append(
+            'Beside other software, in alternation:\n\n'
+            + table(_THEIRS, map(_peer_row, sorted(compared.values(), key=lambda line: line['what'])))
+        )
     return '\n\n'.join(parts)
+
+
+def planned(lines: Sequence[Line]) -> str:
+    """Returns the table of what was planned, the last line of each stage, and a sum where all stages were planned;
+    models on slices are in the order in which they came first."""
+    found: dict[tuple[str, str, str], dict[str, tuple[Line, Line]]] = {}
+    for line in lines:
+        kernels = 'bfloat16' if line['quantization'] == 'none' else line['quantization']
+        stages = found.setdefault((line['model'], line['slice_name'], kernels), {})
+        stages |= {stage['stage']: (line, stage) for stage in line['stages']}
+    rows = []
+    for where, stages in found.items():
+        for name in filter(stages.__contains__, STAGES):
+            line, stage = stages[name]
+            mesh = ', '.join(f'{axis} {size}' for axis, size in stage['mesh'].items() if size > 1)
+            memory = f'{line["gib_a_chip"]:.2f}', f'{line["free_share"]:.0%}'
+            rows.append([*where, name, mesh, *memory, *_price([stage])])
+        if len(stages) == len(STAGES):
+            rows.append([*where, '**all**', '', '', '', *_price([stage for _, stage in stages.values()])])
+    return table(_PLANNED, rows)
 
 
 def insert(text: str, content: str, marks: tuple[str, str], where: str) -> str:
@@ -89,6 +115,10 @@ def planned_and_measured(lines: Sequence[Line], plans: Sequence[Line]) -> Iterat
     for line in lines:
         if line['what'] in STEPS and (found := table.get(_measured_step(line))):
             yield line, found
+
+
+def _price(stages: Sequence[Line]) -> list[str]:
+    return [f'{sum(stage[name] for stage in stages):,.2f}' for name in ('hours', 'dollars')]
 
 
 def _by_command(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
