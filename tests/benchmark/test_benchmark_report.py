@@ -160,13 +160,15 @@ def test_regenerating_changes_nothing_but_measurements():
 
 
 def stage_line(name, hours, quantization='none'):
-    stage = {'stage': name, 'mesh': {'data': 2, 'fsdp': 1, 'tensor': 8}, 'hours': hours, 'dollars': 10 * hours}
+    dollars = None if hours is None else 10 * hours
+    stage = {'stage': name, 'mesh': {'data': 2, 'fsdp': 1, 'tensor': 8}, 'hours': hours, 'dollars': dollars}
     about = {'model': 'a', 'slice_name': 'v5e:4x4', 'quantization': quantization}
     return about | {'gib_a_chip': 4.0, 'free_share': 0.75, 'stages': [stage]}
 
 
 def test_planned_stages_are_summed_where_all_are_there():
     lines = [stage_line('warmth', 9), stage_line('train', 1), stage_line('train', 3, 'int8'), stage_line('generate', 2)]
+    lines.append(stage_line('generate', None, 'int8'))
     rows = report.planned([*lines, stage_line('warmth', 0.5)]).splitlines()[2:]
     where = '| a | v5e:4x4 | bfloat16'
     assert rows == [
@@ -175,6 +177,7 @@ def test_planned_stages_are_summed_where_all_are_there():
         f'{where} | warmth | data 2, tensor 8 | 4.00 | 75% | 0.50 | 5.00 |',
         f'{where} | **all** |  |  |  | 3.50 | 35.00 |',
         '| a | v5e:4x4 | int8 | train | data 2, tensor 8 | 4.00 | 75% | 3.00 | 30.00 |',
+        '| a | v5e:4x4 | int8 | generate | data 2, tensor 8 | 4.00 | 75% | does not fit | does not fit |',
     ]
 
 

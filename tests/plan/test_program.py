@@ -133,13 +133,13 @@ def test_llama_8b_fits_eight_chips_of_v5e_and_computes_nothing_twice():
 
 
 def test_temporaries_are_read_from_the_compilers_refusal():
-    both = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm. Exceeded by 1.75G.'
-    alone = (
+    used = 'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm. Exceeded by 1.75G.'
+    required = (
         'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (25.50G) exceeds '
         'available HBM (15.75G).'
     )
     given = 3 * program.GIB
-    assert program._refused(RuntimeError(both), given) == 14.5 * program.GIB
-    assert program._refused(RuntimeError(alone), given) == 25.5 * program.GIB
+    assert program._refused(RuntimeError(used), given) == 14.5 * program.GIB
+    assert program._refused(RuntimeError(required), given) == 22.5 * program.GIB
     with pytest.raises(RuntimeError):
         program._refused(RuntimeError('INTERNAL: something else'), given)

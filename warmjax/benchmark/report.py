@@ -118,7 +118,8 @@ def planned_and_measured(lines: Sequence[Line], plans: Sequence[Line]) -> Iterat
 
 
 def _price(stages: Sequence[Line]) -> list[str]:
-    return [f'{sum(stage[name] for stage in stages):,.2f}' for name in ('hours', 'dollars')]
+    sums = [[stage[name] for stage in stages] for name in ('hours', 'dollars')]
+    return ['does not fit' if None in values else f'{sum(values):,.2f}' for values in sums]
 
 
 def _by_command(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:

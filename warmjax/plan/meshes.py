@@ -99,7 +99,7 @@ def _train(setup: Experiment, base: Base, mesh: MeshSettings, target: Slice, wor
 
 def _decode(setup: Experiment, base: Base, mesh: MeshSettings, target: Slice, workload: Workload) -> Guess:
     spec, engine, parts = base.spec, workload.engine, mesh.data * mesh.fsdp
-    rows = -(-engine.slots // parts)
+    rows, prefilled = -(-engine.slots // parts), -(-engine.prefill_batch // parts)
     heads = spec.num_kv_heads / mesh.tensor if spec.num_kv_heads % mesh.tensor == 0 else spec.num_kv_heads
     token = 2 * spec.num_layers * heads * spec.head_dim * _CACHE_BYTES[engine.cache_dtype]
     weights = weight_bytes(base, mesh)
@@ -109,4 +109,6 @@ def _decode(setup: Experiment, base: Base, mesh: MeshSettings, target: Slice, wo
         (weights * mesh.fsdp + rows * engine.cache_lengths[0] * token) / (target.chip.hbm_bandwidth * 1e9),
         weights * (mesh.fsdp - 1) / (target.bandwidth(mesh.fsdp) * 1e9),
     )
-    return Guess(mesh, seconds / engine.slots, weights + rows * engine.cache_lengths[-1] * token)
+    # Shared beginnings lie beside the texts in slots.
+    cache = (rows * engine.cache_lengths[-1] + engine.prefixes * prefilled * engine.buckets[0]) * token
+    return Guess(mesh, seconds / engine.slots, weights + cache)

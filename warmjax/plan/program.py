@@ -20,9 +20,10 @@ GIB = 2**30
 Kind = Literal['weights', 'adapters', 'optimizer', 'cache', 'batch']
 """What lies on a device: base weights, adapters, optimizer state, keys and values of texts, all other input."""
 
-_USED = re.compile(r'Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm')
-_TEMPORARIES = re.compile(r'memory required for HLO temporaries \(([\d.]+)([KMG])\) exceeds')
-"""How libtpu says that a program does not fit: what it is given and its temporaries, or these alone."""
+_REFUSAL = re.compile(r'(?:Used |memory required for HLO temporaries \()([\d.]+)([KMG])\)? (?:of|exceeds)')
+"""How libtpu says that a program does not fit: the sum of what it is given and its temporaries, and in the second form
+up to 0.3 GiB that it reserves. (A step with 15.51 GiB given and 0.21 of temporaries was refused for "temporaries" of
+16.00.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,11 +196,11 @@ def _refused(error: Exception, given: int) -> int:
     Args:
         given: bytes of its arguments.
     """
-    used, temporaries = _USED.search(str(error)), _TEMPORARIES.search(str(error))
-    if not used and not temporaries:
+    refusal = _REFUSAL.search(str(error))
+    if not refusal:
         raise error
-    size, unit = (used or temporaries).groups()
-    return int(float(size) * {'K': 2**10, 'M': 2**20, 'G': GIB}[unit]) - (given if used else 0)
+    size, unit = refusal.groups()
+    return int(float(size) * {'K': 2**10, 'M': 2**20, 'G': GIB}[unit]) - given
 
 
 def _bytes(tree: Any) -> int:
