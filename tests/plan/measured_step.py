@@ -1,7 +1,10 @@
-"""Runs a training step and prints, as JSON, what its plan says it needs beside its arguments and what it took.
+"""Runs a program and prints, as JSON, what its plan says it needs beside its arguments and what it took.
 
-What it took is the peak of this process's resident memory during a step less what was resident before: Linux resets the
-peak (`VmHWM`) when 5 is written to clear_refs. A first step is taken before, so that what a process allocates once is
+    python measured_step.py train names
+    python measured_step.py prefill 512
+
+What it took is the peak of this process's resident memory during a call less what was resident before: Linux resets the
+peak (`VmHWM`) when 5 is written to clear_refs. It is called once before, so that what a process allocates once is
 there already. Run with MALLOC_MMAP_THRESHOLD_ set, so that freed arrays go back to the system at once.
 """
 
@@ -14,12 +17,16 @@ import time
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from test_program import SETTINGS, WIDE
 
 from warmjax import sharding
+from warmjax.decode.abstract import Scoring
+from warmjax.decode.engine import EngineSettings
 from warmjax.lora import adapters
 from warmjax.models import decoder
 from warmjax.plan import hlo, programs
+from warmjax.plan.program import Program
 from warmjax.plan.programs import Base
 from warmjax.sharding import MeshSettings
 from warmjax.train.optimizer import make_optimizer
@@ -49,23 +56,39 @@ def settled() -> int:
     return before
 
 
-def main() -> None:
-    train = dataclasses.replace(TRAIN, remat=sys.argv[1])
-    mesh = sharding.make_mesh(MeshSettings(1, 1, 1), jax.devices()[:1])
+def train_program(mesh: Mesh, remat: str) -> tuple[Program, list]:
+    """Makes the step, and its arguments."""
+    train = dataclasses.replace(TRAIN, remat=remat)
     made = programs.train_program(Base(SPEC, jnp.float32, 'none'), train, mesh)
-    step = made.compile()
-    work = hlo.read(step.as_text(), made.trips, made.num_layers, 1)
-    memory = made.memory(step, work.kept_bytes)
     model = decoder.make(SPEC, jnp.float32, 0)
-    pairs = adapters.init(model, train.lora, 0, mesh)
-    state = init_state(pairs, make_optimizer(train.optimizer, 1), 0, mesh)
-    frozen = nnx.split(model)[1]
-    batch = {name: jnp.ones(x.shape, x.dtype) for name, x in made.given['batch'].items()}
-    state, metrics = step(state, frozen, batch)
-    jax.block_until_ready((state, metrics))
+    state = init_state(adapters.init(model, train.lora, 0, mesh), make_optimizer(train.optimizer, 1), 0, mesh)
+    return made, [state, nnx.split(model)[1], ones(made.given['batch'])]
+
+
+def engine_program(mesh: Mesh, name: str) -> tuple[Program, list]:
+    """Makes one of the engine's programs, and arguments with which it computes all that it can."""
+    engine = EngineSettings(32, 32, (512,), (576,), 'float32', 4, 1, 1, None)
+    made = programs.engine_programs(Base(SPEC, jnp.float32, 'none'), engine, TRAIN.lora, 2, Scoring(32, 512), mesh)
+    arrays = [x for x in made[name].args if isinstance((jax.tree.leaves(x) or [None])[0], jax.ShapeDtypeStruct)]
+    return made[name], ones(arrays)  # the other arguments are static
+
+
+def ones(tree):
+    return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), tree)
+
+
+def main() -> None:
+    mesh = sharding.make_mesh(MeshSettings(1, 1, 1), jax.devices()[:1])
+    what, which = sys.argv[1:]
+    made, args = train_program(mesh, which) if what == 'train' else engine_program(mesh, f'{what} {which}')
+    compiled = made.compile()
+    memory = made.memory(compiled, hlo.read(compiled.as_text(), made.trips, made.num_layers, 1).kept_bytes)
+    again = jax.tree.map(jnp.copy, args)  # since a call may write over what it is given
+    jax.block_until_ready(compiled(*args))
+    del args
     before = settled()
     (PROCESS / 'clear_refs').write_text('5')
-    jax.block_until_ready(step(state, frozen, batch))
+    jax.block_until_ready(compiled(*again))
     taken = 1024 * (kib('VmHWM') - before)
     print(json.dumps({'planned': memory.activations + memory.temporaries + memory.outputs, 'taken': taken}))
 

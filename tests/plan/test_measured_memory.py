@@ -1,4 +1,4 @@
-"""The memory that a plan promises, against the resident memory of a process that takes the step."""
+"""The memory that a plan promises, against the resident memory of a process that runs the program."""
 
 import json
 import os
@@ -12,8 +12,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 @pytest.mark.skipif(not pathlib.Path('/proc/self/clear_refs').exists(), reason='needs Linux to reset the peak')
-@pytest.mark.parametrize('remat', ['names', 'full'])
-def test_step_takes_the_memory_that_its_plan_says(remat):
+@pytest.mark.parametrize('program', ['train names', 'train full', 'prefill 512', 'score 512', 'decode 576'])
+def test_program_takes_the_memory_that_its_plan_says(program):
     paths = [str(HERE), str(HERE.parent), str(HERE.parent.parent), *sys.path]
     environment = os.environ | {
         'PYTHONPATH': os.pathsep.join(paths),
@@ -21,7 +21,7 @@ def test_step_takes_the_memory_that_its_plan_says(remat):
         'JAX_PLATFORMS': 'cpu',
     }
     run = subprocess.run(
-        [sys.executable, str(HERE / 'measured_step.py'), remat],
+        [sys.executable, str(HERE / 'measured_step.py'), *program.split()],
         env=environment,
         capture_output=True,
         text=True,
