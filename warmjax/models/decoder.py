@@ -169,8 +169,9 @@ class Decoder(nnx.Module):
         """Computes one token a row and adds it to the cache; of a model and adapters that `for_steps` returned."""
         x = self.embed(tokens)
         # From a table, which XLA computes once, before the first step: angles of a row's own length it would compute
-        # again in every layer, for every head.
-        angles = tuple(x[cache.lengths] for x in ly.rotary_angles(self.spec, jnp.arange(cache.num_slots)))
+        # again in every layer, for every head. A full row, which has ended, gets some that do not matter.
+        table = ly.rotary_angles(self.spec, jnp.arange(cache.num_slots))
+        angles = tuple(x.at[cache.lengths].get(mode='clip') for x in table)
         rest = {'angles': angles, 'seen': cache.seen(), 'slots': cache.lengths}
         x, cache = step_layers(self.layers, x, cache, self.spec.window_sizes(), adapters, rest)
         return self.norm(x), cache
