@@ -10,7 +10,9 @@ Line = Mapping[str, Any]
 MARKS = '<!-- benchmarks: python -m launch.benchmark --report -->', '<!-- end of benchmarks -->'
 """What stands around the tables; the text between them is replaced."""
 PLAN_MARKS = '<!-- plans: python -m benchmarks.plan_all --readme=README.md -->', '<!-- end of plans -->'
+"""Likewise, around the table of plans."""
 STAGES = ('train', 'generate', 'warmth')
+"""Of a plan, in the order of its table."""
 MIB = 2**20
 
 _OURS = ('what', 'time', 'rate', 'MFU', 'of the bandwidth', 'memory planned / held', 'compiled in')
